@@ -1,0 +1,1 @@
+"""Callers, a stand-in for Asterisk, demonstrations and measurements."""

@@ -1,0 +1,1 @@
+"""The media worker: RTP on one side, a Twilio Media Streams client on the other."""

@@ -1,0 +1,1 @@
+"""Tests mirror the sources; those marked `asterisk` place real SIP calls."""

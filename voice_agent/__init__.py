@@ -1,0 +1,1 @@
+"""The sample voice server: answers Media Streams WebSockets with an agent."""
