@@ -1,0 +1,47 @@
+"""`python -m shim --worker K --cpu C`: one worker process, started by the supervisor."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+
+from shim import environment, log_setup, port_memory
+from shim.config import ShimConfig, tls_context
+from shim.environment import ConfigError
+from shim.port_layout import LayoutError
+from shim.worker import Worker
+
+EXIT_CONFIG: Final = 78
+"""EX_CONFIG of sysexits.h: starting again won't help."""
+
+
+def main() -> int:
+    """Run one worker; returns the process's exit code."""
+    parser = argparse.ArgumentParser(prog="python -m shim", description=__doc__)
+    parser.add_argument("--worker", type=int, required=True, help="number of the worker, from 0")
+    parser.add_argument("--cpu", type=int, required=True, help="the CPU to stay on")
+    arguments = parser.parse_args()
+    index: int = arguments.worker
+    try:
+        config = environment.read(ShimConfig, os.environ)
+        log_setup.configure(config.log_format, config.log_level, process="worker", worker=index)
+        tls = tls_context(config)
+        memory = port_memory.attach(Path(config.run_dir) / port_memory.FILE_NAME)
+        os.sched_setaffinity(0, {arguments.cpu})
+    except (ConfigError, LayoutError, OSError) as error:
+        structlog.get_logger().error("worker_cannot_start", reason=str(error))
+        return EXIT_CONFIG
+
+    async def serve() -> None:
+        await Worker(index, memory, config, tls).run()
+
+    uvloop.run(serve())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""One call in a worker: its RTP on one side, its stream to the voice server on the other.
+
+The session keeps the caller's side going whatever the voice server does: a frame leaves each
+20 ms from the moment that Asterisk's media address is known until the supervisor ends the call.
+"""
+
+import asyncio
+import random
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from shim import agent_messages
+from shim.agent_link import AgentLink, LinkError, LinkSettings, open_link
+from shim.agent_messages import BadMessage, Clear, Dtmf, Mark, Media, MessageWriter
+from shim.control import (
+    CallClosed,
+    CallSpec,
+    CallStats,
+    FromWorker,
+    SendDigits,
+    StreamEnded,
+    StreamStarted,
+)
+from shim.inbound_stream import InboundStream
+from shim.media_clock import MAX_DATAGRAM_BYTES, MediaClock
+from shim.outbound_stream import OutboundStream
+from shim.pcmu import BYTES_PER_MS, PTIME_MS, SILENT_FRAME
+from shim.playout import PassedMark, Playout
+
+log = structlog.get_logger()
+
+HELD_FRAMES: Final = 200 // PTIME_MS
+"""Caller's audio kept for a voice server that can't take it now: what is older than 200 ms
+would only make the conversation lag."""
+RESUME_BELOW_MS: Final = 2000
+"""Reading goes on when so much room is in a buffer that was full, not for every frame."""
+DROPPED_LINK_CODES: Final = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
+"""Close codes (RFC 6455 section 7.4.1, IANA registry) that speak of trouble, not of an end."""
+MAX_DRAINED: Final = 1024
+"""More than a UDP socket's default buffer holds (256 small packets were seen to wait)."""
+RETRY_FIRST_S: Final = 0.1
+RETRY_MOST_S: Final = 2.0
+
+
+class StreamSettings(msgspec.Struct, frozen=True):
+    """What all streams of a worker share."""
+
+    link: LinkSettings
+    connect_budget_s: float
+    buffer_limit_ms: int
+
+
+class CallSession:
+    """Serves one call from `start` to `end`.
+
+    Args:
+        call: what the supervisor says of it.
+        rtp: its bound UDP socket, owned by the session from now on.
+        words: its words in shared memory.
+        settings, tls: how to reach the voice server.
+        report: tells the supervisor.
+    """
+
+    def __init__(
+        self,
+        call: CallSpec,
+        rtp: socket.socket,
+        words: memoryview,
+        settings: StreamSettings,
+        tls: ssl.SSLContext,
+        report: Callable[[FromWorker], None],
+    ) -> None:
+        rtp.setblocking(False)
+        self.call = call
+        self.rtp = rtp
+        self.media_connected = False
+        self._words = words
+        self._settings = settings
+        self._tls = tls
+        self._report = report
+        self._log = log.bind(call_id=call.call_sid)
+        self._playout = Playout()
+        self._inbound = InboundStream(call.epoch_ns)
+        self._outbound: OutboundStream
+        self._writer = MessageWriter(call)
+        self._link: AgentLink | None = None
+        self._resumed = False
+        self._connecting: asyncio.Task[None] | None = None
+        self._outage_ns = 0
+        self._connected_ns = 0
+        self._held: deque[tuple[bytes, int]] = deque(maxlen=HELD_FRAMES)
+        self._watching = False  # whether marks wait or reading is paused
+        self._warned: set[str] = set()
+        self._audio_dropped = 0
+        self._bad_messages = 0
+        self._reconnects = 0
+
+    def start(self, *, resumed: bool) -> None:
+        """Open the stream to the voice server; `resumed`: another worker had it before."""
+        self._resumed = resumed
+        self._outage_ns = time.monotonic_ns()
+        self._connecting = asyncio.create_task(self._connect())
+
+    def connect_media(self, clock: MediaClock) -> None:
+        """The socket is connected to Asterisk: drop what came from elsewhere, start to send."""
+        drain(self.rtp)
+        self._outbound = OutboundStream(self.call, self.rtp.send, self._words, time.monotonic_ns())
+        self.media_connected = True
+        clock.add(self)
+
+    def end(self, clock: MediaClock) -> AgentLink | None:
+        """End the stream, let go of the socket, and report the call as closed.
+
+        Returns the link, if there was one, which still waits for its close handshake.
+        """
+        if self._connecting is not None:
+            self._connecting.cancel()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close(self._writer.stop())
+        clock.remove(self)
+        self.rtp.close()
+        self._report(CallClosed(self.call.call_sid, self.stats()))
+        return link
+
+    def press_digit(self, digit: str) -> None:
+        """The caller pressed a key."""
+        if self._link is not None:
+            self._link.send(self._writer.dtmf(digit))
+
+    def stats(self) -> CallStats:
+        """The call's counters."""
+        counts = self._inbound.counts
+        return CallStats(
+            frames_out=self._words[0],
+            frames_in=counts.received,
+            lost=counts.lost,
+            late=counts.late,
+            duplicate=counts.duplicate,
+            malformed=counts.malformed,
+            other_payload_type=counts.other_payload_type,
+            send_errors=self._outbound.send_errors if self.media_connected else 0,
+            audio_dropped=self._audio_dropped,
+            bad_messages=self._bad_messages,
+            played_ms=self._playout.played_bytes // BYTES_PER_MS,
+            reconnects=self._reconnects,
+        )
+
+    # Driven by the media clock
+
+    def send_frame(self) -> None:
+        """One tick: audio if there is any, else silence."""
+        self._outbound.send(self._playout.pull() or SILENT_FRAME)
+        if self._watching:
+            self._look_after()
+
+    def skip_frames(self, count: int) -> None:
+        """Ticks that this worker was too late for."""
+        self._outbound.skip(count)
+
+    def receive(self, datagram: bytes, now_ns: int) -> None:
+        """A datagram from Asterisk: the caller's voice."""
+        payload = self._inbound.accept(datagram, now_ns)
+        if payload is None:
+            return
+        self._words[1] += 1
+        link = self._link
+        if link is not None and link.writable:
+            link.send(self._writer.media(payload, self._inbound.timestamp_ms))
+        else:
+            self._audio_dropped += len(self._held) == HELD_FRAMES
+            self._held.append((payload, self._inbound.timestamp_ms))
+
+    def receive_failed(self, error: OSError) -> None:
+        """An ICMP error: Asterisk's port is closed. The supervisor hears of the end by ARI."""
+        self._warn_once("rtp_receive_failed", error=error.strerror)
+
+    def _look_after(self) -> None:
+        """Answer marks whose audio is out, and take more audio when there is room again."""
+        self._answer_marks(self._playout.passed())
+        paused = self._link is not None and not self._link.reading
+        limit_bytes = (self._settings.buffer_limit_ms - RESUME_BELOW_MS) * BYTES_PER_MS
+        if paused and self._link is not None and self._playout.queued_bytes <= max(limit_bytes, 0):
+            self._link.resume_reading()
+            paused = False
+        self._watching = paused or self._playout.pending_marks > 0
+
+    def _answer_marks(self, marks: list[PassedMark]) -> None:
+        if self._link is not None:
+            for mark in marks:
+                self._link.send(self._writer.mark(mark))
+
+    # Called by the link
+
+    def on_open(self, link: AgentLink) -> None:
+        """Announce the stream, then what the caller said meanwhile."""
+        self._connected_ns = time.monotonic_ns()
+        self._link = link
+        link.send(agent_messages.CONNECTED)
+        link.send(self._writer.start(resumed=self._resumed))
+        self._resumed = True
+        self.on_writable()
+        took_ms = (self._connected_ns - self._outage_ns) / 1e6
+        self._report(StreamStarted(self.call.call_sid, took_ms))
+
+    def on_text(self, data: memoryview) -> None:
+        """A message of the voice server."""
+        try:
+            message = agent_messages.decode(data, self.call.stream_sid)
+        except BadMessage as error:
+            self._reject(error.kind, str(error))
+            return
+        match message:
+            case Media():
+                self._take_audio(message.media.payload)
+            case Mark():
+                self._playout.mark(message.mark.name)
+                self._watching = True
+                self._answer_marks(self._playout.passed())
+            case Clear():
+                self._answer_marks(self._playout.clear())
+                self._watching = True
+            case Dtmf():
+                self._report(SendDigits(self.call.call_sid, message.dtmf.digit))
+
+    def on_binary(self) -> None:
+        """A message of a kind that the protocol doesn't have."""
+        self._reject("binary", "binary WebSocket message")
+
+    def on_writable(self) -> None:
+        """The voice server takes audio again: what was held comes first."""
+        while self._held and self._link is not None and self._link.writable:
+            self._link.send(self._writer.media(*self._held.popleft()))
+
+    def on_closed(self, code: int | None, reason: str) -> None:
+        """The WebSocket is gone: the voice server's wish, or an accident to recover from."""
+        if self._link is None:
+            return
+        self._link = None
+        if code is not None and code not in DROPPED_LINK_CODES:
+            self._report(StreamEnded(self.call.call_sid, f"closed with {code}", failed=False))
+            return
+        self._log.warning("stream_lost", code=code, reason=reason)
+        now_ns = time.monotonic_ns()
+        if now_ns - self._connected_ns > self._settings.connect_budget_s * 1e9:
+            # It has held long enough to count as recovered: the next outage has the whole budget.
+            self._outage_ns = now_ns
+        self._reconnects += 1
+        self._connecting = asyncio.create_task(self._connect())
+
+    def _take_audio(self, payload: bytes) -> None:
+        self._playout.push(payload)
+        if self._playout.queued_bytes > self._settings.buffer_limit_ms * BYTES_PER_MS:
+            self._warn_once("playout_full", limit_ms=self._settings.buffer_limit_ms)
+            if self._link is not None:
+                self._link.pause_reading()
+            self._watching = True
+
+    def _reject(self, kind: str, detail: str) -> None:
+        self._bad_messages += 1
+        self._warn_once(f"bad_message_{kind}", detail=detail)
+
+    def _warn_once(self, event: str, **fields: object) -> None:
+        if event not in self._warned:
+            self._warned.add(event)
+            self._log.warning(event, **fields)
+
+    async def _connect(self) -> None:
+        """Open the stream, again and again until the budget of this outage is spent."""
+        deadline_ns = self._outage_ns + int(self._settings.connect_budget_s * 1e9)
+        delay_s = RETRY_FIRST_S
+        while self._link is None:
+            try:
+                await open_link(self.call.url, self, self._settings.link, self._tls)
+                return
+            except LinkError as error:
+                self._warn_once("stream_unreachable", reason=str(error))
+                if time.monotonic_ns() + delay_s * 1e9 > deadline_ns:
+                    reason = f"voice server unreachable: {error}"
+                    self._report(StreamEnded(self.call.call_sid, reason, failed=True))
+                    return
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1))
+            delay_s = min(delay_s * 2, RETRY_MOST_S)
+
+
+def drain(sock: socket.socket) -> None:
+    """Throw away what is queued on a non-blocking socket: `connect` leaves it there."""
+    for _ in range(MAX_DRAINED):
+        try:
+            sock.recv(MAX_DATAGRAM_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:  # an ICMP error that an earlier packet brought back
+            log.debug("rtp_drain_error", error=error.strerror)

@@ -1,0 +1,72 @@
+"""A worker's settings: what the supervisor's environment says about streams.
+
+Workers inherit the environment of the supervisor, secrets included, so that none of it shows
+in a command line.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from shim.agent_link import LinkSettings
+from shim.call_session import StreamSettings
+from shim.environment import ConfigError
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+
+class ShimConfig(msgspec.Struct, frozen=True):
+    """Read from the environment by `environment.read`; the field `x` is the variable `X`."""
+
+    run_dir: str = ""
+    log_format: str = "json"
+    log_level: str = "INFO"
+    orphan_grace: Seconds = 60
+    """How long a worker serves its calls without a supervisor, in seconds."""
+    stream_handshake_timeout: Seconds = 10
+    """Some bots accept the WebSocket only when their own model answers: allow them 10 s."""
+    stream_connect_budget: Seconds = 12
+    """For all tries to reach the voice server, at the start and again in each outage."""
+    stream_max_message_bytes: Annotated[int, msgspec.Meta(ge=4096, le=64 * 1024 * 1024)] = 1 << 20
+    """A larger message closes the WebSocket with 1009. 1 MiB is 98 s of audio."""
+    stream_buffer_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 600
+    """Audio that may wait to be played, per call; Twilio's limit is 10 minutes too."""
+    stream_ca_file: str = ""
+    """CA bundle for the voice server's certificate; empty: the system's."""
+    stream_client_cert: str = ""
+    """PEM file with certificate and key, shown to the voice server; empty: none."""
+    stream_bearer_token: str = ""
+    twilio_auth_token: str = ""
+    """Signs the handshake (X-Twilio-Signature); empty: not signed."""
+
+    def stream_settings(self) -> StreamSettings:
+        """What call sessions need of this."""
+        link = LinkSettings(
+            handshake_timeout_s=self.stream_handshake_timeout,
+            max_message_bytes=self.stream_max_message_bytes,
+            auth_token=self.twilio_auth_token,
+            bearer_token=self.stream_bearer_token,
+        )
+        return StreamSettings(link, self.stream_connect_budget, self.stream_buffer_seconds * 1000)
+
+
+def tls_context(config: ShimConfig) -> ssl.SSLContext:
+    """TLS towards voice servers: verified, 1.2 or newer.
+
+    Raises:
+        ConfigError: a file can't be read, or is no certificate.
+    """
+    try:
+        context = ssl.create_default_context(cafile=config.stream_ca_file or None)
+    except OSError as error:
+        raise ConfigError(f"STREAM_CA_FILE is {config.stream_ca_file!r}: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if config.stream_client_cert:
+        try:
+            context.load_cert_chain(Path(config.stream_client_cert))
+        except OSError as error:
+            what = f"STREAM_CLIENT_CERT is {config.stream_client_cert!r}: {error}"
+            raise ConfigError(what) from error
+    return context

@@ -1,0 +1,206 @@
+"""Everything that supervisor and worker say to each other.
+
+One union of frozen, tagged Structs per direction; one message is one datagram of a Unix
+SEQPACKET connection, encoded as MessagePack, with at most one file descriptor beside it.
+Times are `CLOCK_MONOTONIC` nanoseconds, which all processes of a machine share.
+"""
+
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
+
+SOCKET_NAME: Final = "supervisor.sock"
+"""The supervisor's listening socket in the run directory."""
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+PROTOCOL_VERSION: Final = 1
+
+
+class ControlError(ValueError):
+    """A control message that can't be decoded; its sender is broken."""
+
+
+class CallSpec(msgspec.Struct, frozen=True):
+    """All that a worker needs to serve a call, and a new supervisor to adopt it.
+
+    The outbound RTP stream is fixed by `ssrc`, `first_sequence` and `first_timestamp`: the
+    n-th frame has sequence `first_sequence + n`, and its timestamp is `first_timestamp` plus
+    160 for each 20 ms since `epoch_ns`. With the number of frames sent, which is in shared
+    memory, another worker continues the stream so that its receiver notices nothing.
+    """
+
+    call_sid: str
+    stream_sid: str
+    account_sid: str
+    channel_id: str
+    port: int
+    url: str
+    epoch_ns: int
+    ssrc: int
+    first_sequence: int
+    first_timestamp: int
+    custom_parameters: dict[str, str] = {}
+
+
+class StartCall(msgspec.Struct, frozen=True, tag=True):
+    """Serve a call; its bound RTP socket comes along. `resumed`: another worker had it before."""
+
+    call: CallSpec
+    resumed: bool = False
+
+
+class MediaConnected(msgspec.Struct, frozen=True, tag=True):
+    """The call's RTP socket is connected to Asterisk's media address: start to send."""
+
+    call_sid: str
+
+
+class PressDigit(msgspec.Struct, frozen=True, tag=True):
+    """The caller pressed a key."""
+
+    call_sid: str
+    digit: str
+
+
+class EndCall(msgspec.Struct, frozen=True, tag=True):
+    """The call is over: end its stream, answer with `CallClosed`."""
+
+    call_sid: str
+    reason: str
+
+
+class StopWorker(msgspec.Struct, frozen=True, tag=True):
+    """End all calls and exit."""
+
+
+ToWorker: TypeAlias = StartCall | MediaConnected | PressDigit | EndCall | StopWorker
+
+
+class CallStats(msgspec.Struct, frozen=True):
+    """Counters of one call since its start, in packets, frames and messages."""
+
+    frames_out: int = 0
+    frames_in: int = 0
+    lost: int = 0
+    late: int = 0
+    duplicate: int = 0
+    malformed: int = 0
+    other_payload_type: int = 0
+    send_errors: int = 0
+    audio_dropped: int = 0
+    bad_messages: int = 0
+    played_ms: int = 0
+    reconnects: int = 0
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """A worker's first message. `calls` messages `HeldCall` follow."""
+
+    worker: int
+    pid: int
+    cpus: list[int]
+    calls: int = 0
+    version: int = PROTOCOL_VERSION
+
+
+class HeldCall(msgspec.Struct, frozen=True, tag=True):
+    """A call that the worker has already; its RTP socket comes along."""
+
+    call: CallSpec
+    connected: bool
+
+
+class StreamStarted(msgspec.Struct, frozen=True, tag=True):
+    """The voice server has accepted the call's WebSocket, `connect_ms` after the first try."""
+
+    call_sid: str
+    connect_ms: float
+
+
+class StreamEnded(msgspec.Struct, frozen=True, tag=True):
+    """The voice server ended the stream (`failed` false), or could not be reached any more."""
+
+    call_sid: str
+    reason: str
+    failed: bool
+
+
+class CallClosed(msgspec.Struct, frozen=True, tag=True):
+    """The worker has let go of the call and of its RTP socket."""
+
+    call_sid: str
+    stats: CallStats
+
+
+class CallRefused(msgspec.Struct, frozen=True, tag=True):
+    """The worker can't take the call."""
+
+    call_sid: str
+    reason: str
+
+
+class SendDigits(msgspec.Struct, frozen=True, tag=True):
+    """The voice server wants these DTMF digits sent to the caller."""
+
+    call_sid: str
+    digits: str
+
+
+class WorkerStats(msgspec.Struct, frozen=True, tag=True):
+    """A worker's state, each second. Histograms are counts per bucket since the worker's start."""
+
+    calls: int
+    cpu_seconds: float
+    rss_bytes: int
+    lateness: list[int]
+    worst_lateness_ms: float
+    skipped_frames: int
+    totals: CallStats
+
+
+FromWorker: TypeAlias = (
+    Hello
+    | HeldCall
+    | StreamStarted
+    | StreamEnded
+    | CallClosed
+    | CallRefused
+    | SendDigits
+    | WorkerStats
+)
+
+T = TypeVar("T")
+_encoder = msgspec.msgpack.Encoder()
+_to_worker = msgspec.msgpack.Decoder(ToWorker)
+_from_worker = msgspec.msgpack.Decoder(FromWorker)
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """Encode one message.
+
+    Raises:
+        ControlError: it is larger than `MAX_MESSAGE_BYTES`.
+    """
+    data = _encoder.encode(message)
+    if len(data) > MAX_MESSAGE_BYTES:
+        name = type(message).__name__
+        raise ControlError(f"{name} has {len(data)} bytes, {MAX_MESSAGE_BYTES} are allowed")
+    return data
+
+
+def decode_to_worker(data: bytes) -> ToWorker:
+    """Decode a message of the supervisor; raises ControlError."""
+    message: ToWorker = _decode(_to_worker, data)
+    return message
+
+
+def decode_from_worker(data: bytes) -> FromWorker:
+    """Decode a message of a worker; raises ControlError."""
+    message: FromWorker = _decode(_from_worker, data)
+    return message
+
+
+def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
+    try:
+        return decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise ControlError(f"undecodable control message of {len(data)} bytes: {error}") from error

@@ -1,0 +1,229 @@
+"""A worker process: takes calls from the supervisor and serves them until it is told to stop.
+
+It outlives the supervisor: when the control connection breaks, media goes on, and the worker
+tries to find a supervisor again until `ORPHAN_GRACE` is over.
+"""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from shim import control
+from shim.agent_link import AgentLink
+from shim.call_session import CallSession
+from shim.config import ShimConfig
+from shim.control import (
+    SOCKET_NAME,
+    CallRefused,
+    CallStats,
+    EndCall,
+    FromWorker,
+    HeldCall,
+    Hello,
+    MediaConnected,
+    PressDigit,
+    StartCall,
+    StopWorker,
+    ToWorker,
+    WorkerStats,
+)
+from shim.control_channel import ControlChannel
+from shim.media_clock import MediaClock
+from shim.port_memory import PortMemory
+
+log = structlog.get_logger()
+
+HEARTBEAT_S: Final = 0.1
+STATS_S: Final = 1.0
+RECONNECT_S: Final = 0.25
+"""Pause between two tries to find the supervisor."""
+CLOSE_TIMEOUT_S: Final = 3.0
+"""At its end a worker waits so long for the close handshakes of its streams."""
+
+
+class Worker:
+    """Serves calls on one event loop.
+
+    Args:
+        index: its number, and that of its record in the port table.
+        memory: the port table.
+        config: its settings; the supervisor listens in `config.run_dir`.
+        tls: how to judge voice servers.
+    """
+
+    def __init__(
+        self, index: int, memory: PortMemory, config: ShimConfig, tls: ssl.SSLContext
+    ) -> None:
+        self._index = index
+        self._socket_path = Path(config.run_dir) / SOCKET_NAME
+        self._memory = memory
+        self._config = config
+        self._settings = config.stream_settings()
+        self._tls = tls
+        self._clock = MediaClock()
+        self._sessions: dict[str, CallSession] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._past = CallStats()
+        self._channel: ControlChannel[ToWorker] | None = None
+        self._lost = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._terminated = False
+
+    async def run(self) -> None:
+        """Serve until the supervisor says stop, or none is found within `ORPHAN_GRACE`."""
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(name, self._on_terminate)
+        tasks = [asyncio.create_task(work()) for work in (self._beat, self._tell, self._attend)]
+        await self._stopping.wait()
+        for task in tasks:
+            task.cancel()
+        for call_sid in list(self._sessions):
+            self._end(call_sid)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=CLOSE_TIMEOUT_S)
+        if self._channel is not None:
+            self._channel.close()
+        self._clock.close()
+        log.info("worker_stopped")
+
+    def _on_terminate(self) -> None:
+        """A signal to the process group is the supervisor's to act on, as long as it lives."""
+        self._terminated = True
+        if self._channel is None:
+            self._stopping.set()
+
+    async def _beat(self) -> None:
+        """Show that this loop, the one that paces audio, is alive."""
+        while True:
+            self._memory.layout.beat(self._index, time.monotonic_ns())
+            await asyncio.sleep(HEARTBEAT_S)
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(STATS_S)
+            self._report(self._stats())
+
+    async def _attend(self) -> None:
+        """Keep the connection to a supervisor; give up when there is none for too long."""
+        deadline = time.monotonic() + self._config.orphan_grace
+        while time.monotonic() < deadline and not self._terminated:
+            try:
+                sock = _connect(self._socket_path)
+            except OSError as error:
+                log.debug("supervisor_unreachable", error=error.strerror)
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            self._lost.clear()
+            self._channel = ControlChannel(
+                sock, control.decode_to_worker, self._on_message, self._on_lost
+            )
+            self._introduce(self._channel)
+            await self._lost.wait()
+            deadline = time.monotonic() + self._config.orphan_grace
+        log.warning("worker_orphaned", calls=len(self._sessions))
+        self._stopping.set()
+
+    def _introduce(self, channel: ControlChannel[ToWorker]) -> None:
+        cpus = sorted(os.sched_getaffinity(0))
+        channel.send(Hello(self._index, os.getpid(), cpus, len(self._sessions)))
+        for session in self._sessions.values():
+            channel.send(HeldCall(session.call, session.media_connected), session.rtp)
+
+    def _on_lost(self, reason: str) -> None:
+        self._channel = None
+        self._lost.set()
+        if not self._stopping.is_set():
+            log.warning("supervisor_lost", reason=reason, calls=len(self._sessions))
+
+    def _report(self, message: FromWorker) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
+
+    def _on_message(self, message: ToWorker, passed: socket.socket | None) -> None:
+        match message:
+            case StartCall():
+                self._start(message, passed)
+            case MediaConnected():
+                if session := self._sessions.get(message.call_sid):
+                    session.connect_media(self._clock)
+            case PressDigit():
+                if session := self._sessions.get(message.call_sid):
+                    session.press_digit(message.digit)
+            case EndCall():
+                self._end(message.call_sid)
+            case StopWorker():
+                self._stopping.set()
+
+    def _start(self, message: StartCall, rtp: socket.socket | None) -> None:
+        call = message.call
+        if rtp is None or call.call_sid in self._sessions:
+            reason = "no RTP socket came along" if rtp is None else "the call is here already"
+            if rtp is not None:
+                rtp.close()
+            self._report(CallRefused(call.call_sid, reason))
+            return
+        words = self._memory.layout.stream_words(call.port)
+        session = CallSession(call, rtp, words, self._settings, self._tls, self._report)
+        self._sessions[call.call_sid] = session
+        session.start(resumed=message.resumed)
+
+    def _end(self, call_sid: str) -> None:
+        session = self._sessions.pop(call_sid, None)
+        if session is None:
+            return
+        self._past = _sum(self._past, session.stats())
+        link = session.end(self._clock)
+        if link is not None:
+            self._hold(link)
+
+    def _hold(self, link: AgentLink) -> None:
+        task = asyncio.create_task(link.wait_closed())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def _stats(self) -> WorkerStats:
+        totals = self._past
+        for session in self._sessions.values():
+            totals = _sum(totals, session.stats())
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        pacer = self._clock.pacer
+        return WorkerStats(
+            calls=len(self._sessions),
+            cpu_seconds=usage.ru_utime + usage.ru_stime,
+            rss_bytes=_rss_bytes(),
+            lateness=list(pacer.lateness),
+            worst_lateness_ms=pacer.worst_lateness_ns / 1e6,
+            skipped_frames=pacer.skipped_frames,
+            totals=totals,
+        )
+
+
+def _connect(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        sock.connect(str(path))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _sum(one: CallStats, other: CallStats) -> CallStats:
+    pairs = zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
+    return CallStats(*(a + b for a, b in pairs))
+
+
+def _rss_bytes() -> int:
+    """The memory the process has now (proc(5), statm: pages)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
