@@ -29,7 +29,7 @@ class Media(msgspec.Struct, tag_field="event", tag="media"):
     streamSid: str = ""
 
 
-class MarkName(msgspec.Struct):
+class MarkName(msgspec.Struct, frozen=True):
     """The label that comes back."""
 
     name: str = ""

@@ -1,0 +1,82 @@
+"""One call as the supervisor knows it."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from shim.control import CallStats
+
+
+class Leg(StrEnum):
+    """The two channels that a call's bridge joins."""
+
+    CALLER = "caller"
+    MEDIA = "media"
+
+
+class Part(StrEnum):
+    """What Asterisk holds for a call and must not hold any more when it is over."""
+
+    CALLER = "caller"
+    MEDIA = "media"
+    BRIDGE = "bridge"
+
+
+class Phase(StrEnum):
+    """How far a call is. ENDING lasts until nothing of the call is left anywhere."""
+
+    SETTING_UP = "setting up"
+    UP = "up"
+    ENDING = "ending"
+
+
+class Presence(StrEnum):
+    """Whether a thing exists outside of us, as far as we know.
+
+    REQUESTED things may exist already: they are removed when the answer is there, whatever it
+    says, because an answer that got lost is no proof.
+    """
+
+    ABSENT = "absent"
+    REQUESTED = "requested"
+    PRESENT = "present"
+    REMOVING = "removing"
+
+
+class OnEnd(StrEnum):
+    """What becomes of a caller whose stream is over."""
+
+    HANG_UP = "hangup"
+    CONTINUE = "continue"
+
+
+class Call(Struct):
+    """The state of one call. Times are monotonic nanoseconds, 0 for "not yet"."""
+
+    call_sid: str
+    channel_id: str
+    started_ns: int
+    caller_number: str = ""
+    called_number: str = ""
+    phase: Phase = Phase.SETTING_UP
+    worker: int = -1
+    port: int = 0
+    caller: Presence = Presence.PRESENT
+    media: Presence = Presence.ABSENT
+    bridge: Presence = Presence.ABSENT
+    stream: Presence = Presence.ABSENT
+    media_entered: bool = False
+    media_connected: bool = False
+    joining: set[Leg] = set()
+    joined: set[Leg] = set()
+    up_ns: int = 0
+    deadline_ns: int = 0
+    reason: str = ""
+    on_end: OnEnd = OnEnd.HANG_UP
+    stats: CallStats = CallStats()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the call is over and nothing of it is left."""
+        parts = (self.caller, self.media, self.bridge, self.stream)
+        return self.phase is Phase.ENDING and all(part is Presence.ABSENT for part in parts)

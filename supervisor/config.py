@@ -1,0 +1,137 @@
+"""The supervisor's settings, from the environment."""
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shim.environment import ConfigError
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+
+
+class SupervisorConfig(msgspec.Struct, frozen=True):
+    """Read from the environment by `environment.read`; the field `x` is the variable `X`."""
+
+    ari_user: str
+    ari_pass: str
+    ecs_media_wss_url: str
+    """The voice server: wss:// (ws:// only on this machine, unless allowed)."""
+    ari_base: str = "http://127.0.0.1:8088"
+    ari_app: str = "voice-agent"
+    external_media_host: str = "127.0.0.1"
+    """Where Asterisk sends the callers' audio: an address of this machine."""
+    rtp_bind_host: str = ""
+    """Where the RTP sockets are bound; empty: at EXTERNAL_MEDIA_HOST."""
+    rtp_port_start: Port = 20000
+    rtp_port_end: Port = 29999
+    workers: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    """0: one for each CPU that this process may use."""
+    max_calls: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Calls at once; 0: as many as there are ports."""
+    http_host: str = "127.0.0.1"
+    http_port: Port = 8080
+    run_dir: str = ""
+    """For control socket and port table; empty: on /dev/shm, or where temporary files go."""
+    on_stream_end: Literal["hangup", "continue"] = "hangup"
+    """What becomes of a caller when the voice server ends the stream."""
+    setup_timeout: Seconds = 10
+    drain_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 2
+    """After SIGTERM calls may go on for so long."""
+    twilio_account_sid: Annotated[str, msgspec.Meta(pattern="^AC[0-9a-f]{32}$")] = "AC" + "0" * 32
+    stream_parameters: str = "{}"
+    """The operator's own customParameters, as a JSON object of strings."""
+    share_numbers: bool = False
+    """Whether the voice server is told the caller's and the called number."""
+    allow_unencrypted: bool = False
+    """The network between Asterisk, workers and voice server is encrypted by other means."""
+    log_format: Literal["json", "text"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def run_path(self) -> Path:
+        """The run directory."""
+        if self.run_dir:
+            return Path(self.run_dir)
+        base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")
+        return base / f"open-telephony-stack-{os.getuid()}"
+
+    def custom_parameters(self) -> dict[str, str]:
+        """STREAM_PARAMETERS as a dictionary; raises ConfigError."""
+        try:
+            return msgspec.json.decode(self.stream_parameters, type=dict[str, str])
+        except msgspec.DecodeError as error:
+            raise ConfigError(
+                f"STREAM_PARAMETERS is {self.stream_parameters!r}: {error}; "
+                'allowed is a JSON object of strings, as {"tenant": "a"}'
+            ) from error
+
+    def worker_cpus(self, usable: list[int]) -> tuple[int, ...]:
+        """One CPU per worker, of those that this process may use, in turn."""
+        count = self.workers or len(usable)
+        return tuple(usable[index % len(usable)] for index in range(count))
+
+
+def check(config: SupervisorConfig, workers: int) -> None:
+    """Check what can only be seen by comparing settings.
+
+    Raises:
+        ConfigError: names variable, value and what is allowed.
+    """
+    _check_ports(config, workers)
+    _check_url("ARI_BASE", config.ari_base, ("http", "https"))
+    _check_url("ECS_MEDIA_WSS_URL", config.ecs_media_wss_url, ("ws", "wss"))
+    config.custom_parameters()
+    _check_encryption(config)
+
+
+def _check_ports(config: SupervisorConfig, workers: int) -> None:
+    start, end = config.rtp_port_start, config.rtp_port_end
+    ports = end - start + 1
+    if ports < workers:
+        raise ConfigError(
+            f"RTP_PORT_START is {start} and RTP_PORT_END is {end}: {max(ports, 0)} ports are too "
+            f"few, allowed is at least one for each of the {workers} workers"
+        )
+
+
+def _check_url(name: str, value: str, schemes: tuple[str, ...]) -> None:
+    try:
+        url = urlsplit(value)
+        usable = url.scheme in schemes and bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        allowed = " or ".join(f"{scheme}://host[:port]/..." for scheme in schemes)
+        raise ConfigError(f"{name} is {value!r}, allowed is {allowed}")
+
+
+def _check_encryption(config: SupervisorConfig) -> None:
+    """Plain RTP and plain WebSockets stay on this machine, unless the operator says otherwise."""
+    if config.allow_unencrypted:
+        return
+    url = urlsplit(config.ecs_media_wss_url)
+    if url.scheme == "ws" and not _is_loopback(url.hostname or ""):
+        raise ConfigError(
+            f"ECS_MEDIA_WSS_URL is {config.ecs_media_wss_url!r}, which is not encrypted; "
+            "allowed is wss://, or ws:// to this machine, or ALLOW_UNENCRYPTED=true on an "
+            "encrypted network"
+        )
+    if not _is_loopback(config.external_media_host):
+        raise ConfigError(
+            f"EXTERNAL_MEDIA_HOST is {config.external_media_host!r}, where RTP would not be "
+            "encrypted; allowed is a loopback address, or ALLOW_UNENCRYPTED=true on an encrypted "
+            "network"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,65 @@
+"""What Prometheus scrapes, gathered when it asks."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from msgspec import Struct
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+
+class WorkerFigures(Struct, frozen=True):
+    """What is measured of one worker."""
+
+    worker: int
+    cpu: int
+    up: bool
+    calls: int
+    ports: dict[str, int]
+    cpu_seconds: float
+    rss_bytes: int
+
+
+class Figures(Struct, frozen=True):
+    """What is measured of the whole."""
+
+    workers: list[WorkerFigures]
+    outcomes: Mapping[str, int]
+    ari_up: bool
+
+
+class FiguresCollector(Collector):
+    """Turns the figures of the moment into metrics; labels are worker and CPU, never a call."""
+
+    def __init__(self, figures: Callable[[], Figures]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by prometheus-client for each scrape."""
+        figures = self._figures()
+        labels = ["worker", "cpu"]
+        calls = GaugeMetricFamily("ots_active_calls", "Calls that a worker has.", labels=labels)
+        up = GaugeMetricFamily("ots_worker_up", "Whether a worker takes calls.", labels=labels)
+        cpu = CounterMetricFamily(
+            "ots_worker_cpu_seconds", "CPU time of a worker process.", labels=labels
+        )
+        memory = GaugeMetricFamily(
+            "ots_worker_resident_memory_bytes", "Memory of a worker process.", labels=labels
+        )
+        ports = GaugeMetricFamily(
+            "ots_rtp_ports", "RTP ports of a worker's slice.", labels=[*labels, "state"]
+        )
+        for worker in figures.workers:
+            values = [str(worker.worker), str(worker.cpu)]
+            calls.add_metric(values, worker.calls)
+            up.add_metric(values, worker.up)
+            cpu.add_metric(values, worker.cpu_seconds)
+            memory.add_metric(values, worker.rss_bytes)
+            for state, count in worker.ports.items():
+                ports.add_metric([*values, state], count)
+        ended = CounterMetricFamily("ots_calls_ended", "Calls that are over.", labels=["outcome"])
+        for outcome, count in figures.outcomes.items():
+            ended.add_metric([outcome], count)
+        ari = GaugeMetricFamily(
+            "ots_ari_connected", "Whether Asterisk's events come in.", value=figures.ari_up
+        )
+        return [calls, up, cpu, memory, ports, ended, ari]
