@@ -22,7 +22,7 @@ WRITE_HIGH_WATER_BYTES: Final = 4 * 1024
 READ_BUFFER_BYTES: Final = 4 * 1024
 CLOSE_WAIT_S: Final = 2.0
 PING_IDLE_S: Final = 5.0
-PING_REPLY_S: Final = 10.0
+PING_REPLY_S: Final = 5.0
 USER_AGENT: Final = "open-telephony-stack"
 
 _TEXT: Final = picows.WSMsgType.TEXT

@@ -106,7 +106,7 @@ class CallSession:
         """Open the stream to the voice server; `resumed`: another worker had it before."""
         self._resumed = resumed
         self._outage_ns = time.monotonic_ns()
-        self._connecting = asyncio.create_task(self._connect())
+        self._begin_connecting()
 
     def connect_media(self, clock: MediaClock) -> None:
         """The socket is connected to Asterisk: drop what came from elsewhere, start to send."""
@@ -253,7 +253,7 @@ class CallSession:
             # It has held long enough to count as recovered: the next outage has the whole budget.
             self._outage_ns = now_ns
         self._reconnects += 1
-        self._connecting = asyncio.create_task(self._connect())
+        self._begin_connecting()
 
     def _take_audio(self, payload: bytes) -> None:
         self._playout.push(payload)
@@ -271,6 +271,16 @@ class CallSession:
         if event not in self._warned:
             self._warned.add(event)
             self._log.warning(event, **fields)
+
+    def _begin_connecting(self) -> None:
+        self._connecting = asyncio.create_task(self._connect())
+        self._connecting.add_done_callback(self._connected_or_failed)
+
+    def _connected_or_failed(self, task: asyncio.Task[None]) -> None:
+        """The task's edge: an error that nobody expected ends the stream, not the worker."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("stream_task_failed", exc_info=error)
+            self._report(StreamEnded(self.call.call_sid, "internal error", failed=True))
 
     async def _connect(self) -> None:
         """Open the stream, again and again until the budget of this outage is spent."""

@@ -1,0 +1,33 @@
+# Two commands do all the set-up: `make run` and `make test`. Every target installs what it lacks.
+SHELL := /bin/bash
+PATH := $(PATH):$(HOME)/.local/bin
+RUN := uv run --no-sync
+
+.PHONY: help setup run demo call test check format bench clean
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+setup:
+	@deploy/setup.sh
+
+run: setup  ## start everything, place a real call, and stay up until Ctrl-C
+	@$(RUN) python -m loadtest.demo --stay
+
+demo: setup  ## the same without staying up; fails if the caller didn't hear what they should
+	@$(RUN) python -m loadtest.demo
+
+call: setup  ## place another call on what `make run` has started
+	@$(RUN) python -m loadtest.demo --call-only
+
+test: setup  ## the whole test suite, on a real Asterisk where there can be one
+	@$(RUN) pytest
+
+check: setup  ## ruff and mypy --strict
+	@$(RUN) ruff check
+	@$(RUN) ruff format --check
+	@$(RUN) mypy
+
+format: setup  ## put the sources into shape
+	@$(RUN) ruff check --fix
+	@$(RUN) ruff format
