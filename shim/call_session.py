@@ -7,7 +7,6 @@ The session keeps the caller's side going whatever the voice server does: a fram
 import asyncio
 import random
 import socket
-import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import msgspec
 import structlog
 
 from shim import agent_messages
-from shim.agent_link import AgentLink, LinkError, LinkSettings, open_link
+from shim.agent_link import AgentLink, LinkError, LinkOpener
 from shim.agent_messages import BadMessage, Clear, Dtmf, Mark, Media, MessageWriter
 from shim.control import (
     CallClosed,
@@ -50,9 +49,8 @@ RETRY_MOST_S: Final = 2.0
 
 
 class StreamSettings(msgspec.Struct, frozen=True):
-    """What all streams of a worker share."""
+    """How long to try to reach a voice server, and how much audio may wait to be played."""
 
-    link: LinkSettings
     connect_budget_s: float
     buffer_limit_ms: int
 
@@ -64,7 +62,7 @@ class CallSession:
         call: what the supervisor says of it.
         rtp: its bound UDP socket, owned by the session from now on.
         words: its words in shared memory.
-        settings, tls: how to reach the voice server.
+        settings, opener: how to reach the voice server.
         report: tells the supervisor.
     """
 
@@ -74,7 +72,7 @@ class CallSession:
         rtp: socket.socket,
         words: memoryview,
         settings: StreamSettings,
-        tls: ssl.SSLContext,
+        opener: LinkOpener,
         report: Callable[[FromWorker], None],
     ) -> None:
         rtp.setblocking(False)
@@ -83,7 +81,7 @@ class CallSession:
         self.media_connected = False
         self._words = words
         self._settings = settings
-        self._tls = tls
+        self._opener = opener
         self._report = report
         self._log = log.bind(call_id=call.call_sid)
         self._playout = Playout()
@@ -288,7 +286,7 @@ class CallSession:
         delay_s = RETRY_FIRST_S
         while self._link is None:
             try:
-                await open_link(self.call.url, self, self._settings.link, self._tls)
+                await self._opener.open(self.call.url, self)
                 return
             except LinkError as error:
                 self._warn_once("stream_unreachable", reason=str(error))

@@ -41,15 +41,18 @@ class ShimConfig(msgspec.Struct, frozen=True):
     twilio_auth_token: str = ""
     """Signs the handshake (X-Twilio-Signature); empty: not signed."""
 
-    def stream_settings(self) -> StreamSettings:
-        """What call sessions need of this."""
-        link = LinkSettings(
+    def link_settings(self) -> LinkSettings:
+        """What the opening of links needs of this."""
+        return LinkSettings(
             handshake_timeout_s=self.stream_handshake_timeout,
             max_message_bytes=self.stream_max_message_bytes,
             auth_token=self.twilio_auth_token,
             bearer_token=self.stream_bearer_token,
         )
-        return StreamSettings(link, self.stream_connect_budget, self.stream_buffer_seconds * 1000)
+
+    def stream_settings(self) -> StreamSettings:
+        """What call sessions need of this."""
+        return StreamSettings(self.stream_connect_budget, self.stream_buffer_seconds * 1000)
 
 
 def tls_context(config: ShimConfig) -> ssl.SSLContext:

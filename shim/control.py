@@ -42,10 +42,14 @@ class CallSpec(msgspec.Struct, frozen=True):
 
 
 class StartCall(msgspec.Struct, frozen=True, tag=True):
-    """Serve a call; its bound RTP socket comes along. `resumed`: another worker had it before."""
+    """Serve a call; its bound RTP socket comes along.
+
+    `resumed`: another worker had it before. `media_connected`: as if `MediaConnected` followed.
+    """
 
     call: CallSpec
     resumed: bool = False
+    media_connected: bool = False
 
 
 class MediaConnected(msgspec.Struct, frozen=True, tag=True):
@@ -93,11 +97,15 @@ class CallStats(msgspec.Struct, frozen=True):
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
-    """A worker's first message. `calls` messages `HeldCall` follow."""
+    """A worker's first message. `calls` messages `HeldCall` follow.
+
+    `table_id` names the port table that it uses: a supervisor with another one can't adopt it.
+    """
 
     worker: int
     pid: int
     cpus: list[int]
+    table_id: int
     calls: int = 0
     version: int = PROTOCOL_VERSION
 

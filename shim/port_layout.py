@@ -16,7 +16,7 @@ import msgspec
 MAGIC: Final = b"OTSPORTS"
 VERSION: Final = 1
 
-_HEADER: Final = struct.Struct("<8sIIIIQ")
+_HEADER: Final = struct.Struct("<8sIIIIQQ")
 _HEADER_BYTES: Final = 64
 _WORKER_BYTES: Final = 64
 _PORT_BYTES: Final = 128
@@ -81,7 +81,7 @@ class PortLayout:
     """
 
     def __init__(self, buffer: memoryview) -> None:
-        self.shape = _read_header(buffer)
+        self.shape, self.table_id = _read_header(buffer)
         self._bytes = buffer
         self._words = buffer.cast("Q")
         self._ports_at = _HEADER_BYTES + self.shape.workers * _WORKER_BYTES
@@ -143,21 +143,22 @@ class PortLayout:
         return (_HEADER_BYTES + worker * _WORKER_BYTES + _HEARTBEAT) // _WORD
 
 
-def initialize(buffer: memoryview, shape: Shape) -> PortLayout:
-    """Make a table of zeroed memory: all ports are free."""
+def initialize(buffer: memoryview, shape: Shape, table_id: int) -> PortLayout:
+    """Make a table of zeroed memory: all ports are free. `table_id` tells tables apart."""
+    size_bytes = shape.size_bytes
     _HEADER.pack_into(
-        buffer, 0, MAGIC, VERSION, shape.start, shape.end, shape.workers, shape.size_bytes
+        buffer, 0, MAGIC, VERSION, shape.start, shape.end, shape.workers, size_bytes, table_id
     )
     return PortLayout(buffer)
 
 
-def _read_header(buffer: memoryview) -> Shape:
+def _read_header(buffer: memoryview) -> tuple[Shape, int]:
     if len(buffer) < _HEADER_BYTES:
         raise LayoutError(f"{len(buffer)} bytes are no port table")
-    magic, version, start, end, workers, size_bytes = _HEADER.unpack_from(buffer)
+    magic, version, start, end, workers, size_bytes, table_id = _HEADER.unpack_from(buffer)
     if magic != MAGIC or version != VERSION:
         raise LayoutError(f"magic {magic!r} version {version} instead of {MAGIC!r} {VERSION}")
     shape = Shape(start, end, workers)
     if shape.size_bytes != size_bytes or len(buffer) < size_bytes:
         raise LayoutError(f"{len(buffer)} bytes for a table that needs {shape.size_bytes}")
-    return shape
+    return shape, table_id

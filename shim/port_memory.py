@@ -6,6 +6,7 @@ process that merely attached to it exits.
 
 import mmap
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,7 @@ def create(path: Path, shape: Shape) -> PortMemory:
         os.fchmod(file.fileno(), 0o600)
         file.truncate(shape.size_bytes)
         memory = mmap.mmap(file.fileno(), shape.size_bytes)
-    layout = initialize(memoryview(memory), shape)
+    layout = initialize(memoryview(memory), shape, time.time_ns())
     draft.rename(path)
     return PortMemory(path, memory, layout)
 

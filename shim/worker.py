@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from shim import control
-from shim.agent_link import AgentLink
+from shim.agent_link import AgentLink, LinkOpener
 from shim.call_session import CallSession
 from shim.config import ShimConfig
 from shim.control import (
@@ -68,7 +68,7 @@ class Worker:
         self._memory = memory
         self._config = config
         self._settings = config.stream_settings()
-        self._tls = tls
+        self._opener = LinkOpener(config.link_settings(), tls)
         self._clock = MediaClock()
         self._sessions: dict[str, CallSession] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -135,7 +135,8 @@ class Worker:
 
     def _introduce(self, channel: ControlChannel[ToWorker]) -> None:
         cpus = sorted(os.sched_getaffinity(0))
-        channel.send(Hello(self._index, os.getpid(), cpus, len(self._sessions)))
+        table_id = self._memory.layout.table_id
+        channel.send(Hello(self._index, os.getpid(), cpus, table_id, len(self._sessions)))
         for session in self._sessions.values():
             channel.send(HeldCall(session.call, session.media_connected), session.rtp)
 
@@ -173,8 +174,10 @@ class Worker:
             self._report(CallRefused(call.call_sid, reason))
             return
         words = self._memory.layout.stream_words(call.port)
-        session = CallSession(call, rtp, words, self._settings, self._tls, self._report)
+        session = CallSession(call, rtp, words, self._settings, self._opener, self._report)
         self._sessions[call.call_sid] = session
+        if message.media_connected:
+            session.connect_media(self._clock)  # first: the caller hears the gap, not the stream's
         session.start(resumed=message.resumed)
 
     def _end(self, call_sid: str) -> None:
