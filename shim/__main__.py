@@ -1,4 +1,4 @@
-"""`python -m shim --worker K --cpu C`: one worker process, started by the supervisor."""
+"""`python -m shim --worker K --seat S --cpu C`: one worker process, started by the supervisor."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from shim import environment, log_setup, port_memory
 from shim.config import ShimConfig, tls_context
 from shim.environment import ConfigError
 from shim.port_layout import LayoutError
-from shim.worker import Worker
+from shim.worker import Place, Worker
 
 EXIT_CONFIG: Final = 78
 """EX_CONFIG of sysexits.h: starting again won't help."""
@@ -23,12 +23,15 @@ def main() -> int:
     """Run one worker; returns the process's exit code."""
     parser = argparse.ArgumentParser(prog="python -m shim", description=__doc__)
     parser.add_argument("--worker", type=int, required=True, help="number of the worker, from 0")
+    parser.add_argument("--seat", type=int, default=0, help="0 or 1: which of its two heartbeats")
     parser.add_argument("--cpu", type=int, required=True, help="the CPU to stay on")
     arguments = parser.parse_args()
-    index: int = arguments.worker
+    place = Place(arguments.worker, arguments.seat)
     try:
         config = environment.read(ShimConfig, os.environ)
-        log_setup.configure(config.log_format, config.log_level, process="worker", worker=index)
+        log_setup.configure(
+            config.log_format, config.log_level, process="worker", worker=place.worker
+        )
         tls = tls_context(config)
         memory = port_memory.attach(Path(config.run_dir) / port_memory.FILE_NAME)
         os.sched_setaffinity(0, {arguments.cpu})
@@ -37,7 +40,7 @@ def main() -> int:
         return EXIT_CONFIG
 
     async def serve() -> None:
-        await Worker(index, memory, config, tls).run()
+        await Worker(place, memory, config, tls).run()
 
     uvloop.run(serve())
     return 0

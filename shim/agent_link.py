@@ -98,14 +98,19 @@ class AgentLink(picows.WSListener):
             self._transport.underlying_transport.resume_reading()
 
     def close(self, last_message: bytes) -> None:
-        """Send a last message and a close frame; the owner hears nothing of this link any more.
+        """Send a last message and close the stream; the owner hears nothing of it any more."""
+        self.send(last_message)
+        self._say_goodbye(_OK)
 
-        The connection ends when the peer answers, or after `CLOSE_WAIT_S` without an answer.
-        """
+    def close_for_restart(self) -> None:
+        """Close the connection, but not the stream: it will be opened again by another worker."""
+        self._say_goodbye(picows.WSCloseCode.SERVICE_RESTART)
+
+    def _say_goodbye(self, code: picows.WSCloseCode) -> None:
+        """The connection ends when the peer answers, or after `CLOSE_WAIT_S` without an answer."""
         self._closing = True
         self.writable = False
-        self.send(last_message)
-        self._transport.send_close(_OK)
+        self._transport.send_close(code)
         loop = asyncio.get_running_loop()
         loop.call_later(CLOSE_WAIT_S, self._transport.disconnect, False)
 

@@ -90,7 +90,7 @@ def decode(data: bytes | memoryview, stream_sid: str) -> AgentMessage:
     """
     try:
         message: AgentMessage = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _explain(data, error) from error
     if message.streamSid != stream_sid and message.streamSid:
         raise BadMessage("stream_sid", "the streamSid is not this stream's")
@@ -103,9 +103,10 @@ def _explain(data: bytes | memoryview, error: Exception) -> BadMessage:
     """Find out in which way a message is bad. Not the way of good ones: it may be slow."""
     try:
         loose = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return BadMessage("json", "no JSON")
-    if not isinstance(loose, dict) or loose.get("event") not in _events:
+    event = loose.get("event") if isinstance(loose, dict) else None
+    if not isinstance(event, str) or event not in _events:
         return BadMessage("event", "no event that is known here")
     if "base64" in str(error):
         return BadMessage("base64", "media.payload is no base64")

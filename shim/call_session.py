@@ -20,6 +20,7 @@ from shim.agent_link import AgentLink, LinkError, LinkOpener
 from shim.agent_messages import BadMessage, Clear, Dtmf, Mark, Media, MessageWriter
 from shim.control import (
     CallClosed,
+    CallReleased,
     CallSpec,
     CallStats,
     FromWorker,
@@ -118,14 +119,26 @@ class CallSession:
 
         Returns the link, if there was one, which still waits for its close handshake.
         """
-        if self._connecting is not None:
-            self._connecting.cancel()
-        link, self._link = self._link, None
+        link = self._let_go(clock)
         if link is not None:
             link.close(self._writer.stop())
+        self._report(CallClosed(self.call.call_sid, self.stats()))
+        return link
+
+    def release(self, clock: MediaClock) -> AgentLink | None:
+        """Let go of a call that another worker takes over; otherwise as `end`."""
+        link = self._let_go(clock)
+        if link is not None:
+            link.close_for_restart()
+        self._report(CallReleased(self.call.call_sid, self.stats()))
+        return link
+
+    def _let_go(self, clock: MediaClock) -> AgentLink | None:
+        if self._connecting is not None:
+            self._connecting.cancel()
         clock.remove(self)
         self.rtp.close()
-        self._report(CallClosed(self.call.call_sid, self.stats()))
+        link, self._link = self._link, None
         return link
 
     def press_digit(self, digit: str) -> None:

@@ -72,11 +72,17 @@ class EndCall(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
+class ReleaseCall(msgspec.Struct, frozen=True, tag=True):
+    """Another worker is about to take the call: let go of it, answer with `CallReleased`."""
+
+    call_sid: str
+
+
 class StopWorker(msgspec.Struct, frozen=True, tag=True):
     """End all calls and exit."""
 
 
-ToWorker: TypeAlias = StartCall | MediaConnected | PressDigit | EndCall | StopWorker
+ToWorker: TypeAlias = StartCall | MediaConnected | PressDigit | EndCall | ReleaseCall | StopWorker
 
 
 class CallStats(msgspec.Struct, frozen=True):
@@ -103,6 +109,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
     """
 
     worker: int
+    seat: int
     pid: int
     cpus: list[int]
     table_id: int
@@ -134,6 +141,13 @@ class StreamEnded(msgspec.Struct, frozen=True, tag=True):
 
 class CallClosed(msgspec.Struct, frozen=True, tag=True):
     """The worker has let go of the call and of its RTP socket."""
+
+    call_sid: str
+    stats: CallStats
+
+
+class CallReleased(msgspec.Struct, frozen=True, tag=True):
+    """The worker sends nothing more for the call, and has closed its stream without a `stop`."""
 
     call_sid: str
     stats: CallStats
@@ -171,6 +185,7 @@ FromWorker: TypeAlias = (
     | StreamStarted
     | StreamEnded
     | CallClosed
+    | CallReleased
     | CallRefused
     | SendDigits
     | WorkerStats

@@ -4,7 +4,9 @@ Pure: it works on any writable buffer. One writer per field, so there are no loc
 supervisor writes who holds a port, the worker writes how far the port's stream is and its own
 heartbeat. All words are 64 bits wide and aligned, so a reader never sees half of a write.
 
-The file: one header, one record of 64 bytes per worker, one of 128 bytes per port.
+The file: one header, one record of 64 bytes per worker, one of 128 bytes per port. A worker's
+record has a heartbeat for each of its two seats: while a worker is being replaced, the old and
+the new process are alive.
 """
 
 import struct
@@ -26,8 +28,9 @@ _WORD: Final = 8
 _LEASE: Final = struct.Struct("<BxHIQ34s")
 _FRAMES_OUT: Final = 64
 _FRAMES_IN: Final = 72
-# Worker record
-_HEARTBEAT: Final = 0
+SEATS: Final = 2
+"""Processes that may serve a worker's slot at the same time. Its record begins with their
+heartbeats."""
 
 
 class LayoutError(ValueError):
@@ -124,23 +127,23 @@ class PortLayout:
         first = (self._at(port) + _FRAMES_OUT) // _WORD
         return self._words[first : first + 2]
 
-    def heartbeat_ns(self, worker: int) -> int:
-        """The monotonic time at which the worker's loop was last seen alive."""
-        return self._words[self._worker_word(worker)]
+    def heartbeat_ns(self, worker: int, seat: int) -> int:
+        """The monotonic time at which a worker's loop was last seen alive."""
+        return self._words[self._heartbeat_word(worker, seat)]
 
-    def beat(self, worker: int, now_ns: int) -> None:
-        """Write the worker's heartbeat."""
-        self._words[self._worker_word(worker)] = now_ns
+    def beat(self, worker: int, seat: int, now_ns: int) -> None:
+        """Write a worker's heartbeat."""
+        self._words[self._heartbeat_word(worker, seat)] = now_ns
 
     def _at(self, port: int) -> int:
         if not self.shape.start <= port <= self.shape.end:
             raise IndexError(f"port {port} is not in {self.shape.start}..{self.shape.end}")
         return self._ports_at + (port - self.shape.start) * _PORT_BYTES
 
-    def _worker_word(self, worker: int) -> int:
-        if not 0 <= worker < self.shape.workers:
-            raise IndexError(f"worker {worker} is not in 0..{self.shape.workers - 1}")
-        return (_HEADER_BYTES + worker * _WORKER_BYTES + _HEARTBEAT) // _WORD
+    def _heartbeat_word(self, worker: int, seat: int) -> int:
+        if not (0 <= worker < self.shape.workers and 0 <= seat < SEATS):
+            raise IndexError(f"there is no seat {seat} of worker {worker}")
+        return (_HEADER_BYTES + worker * _WORKER_BYTES) // _WORD + seat
 
 
 def initialize(buffer: memoryview, shape: Shape, table_id: int) -> PortLayout:

@@ -42,6 +42,18 @@ def create(path: Path, shape: Shape) -> PortMemory:
     return PortMemory(path, memory, layout)
 
 
+def attach_or_create(path: Path, shape: Shape) -> PortMemory:
+    """Go on with the table of an earlier supervisor if it has this shape, else make a new one."""
+    try:
+        memory = attach(path)
+    except (FileNotFoundError, LayoutError):
+        return create(path, shape)
+    if memory.layout.shape == shape:
+        return memory
+    memory.close()
+    return create(path, shape)
+
+
 def attach(path: Path) -> PortMemory:
     """Map an existing table.
 

@@ -31,6 +31,7 @@ from shim.control import (
     Hello,
     MediaConnected,
     PressDigit,
+    ReleaseCall,
     StartCall,
     StopWorker,
     ToWorker,
@@ -50,20 +51,27 @@ CLOSE_TIMEOUT_S: Final = 3.0
 """At its end a worker waits so long for the close handshakes of its streams."""
 
 
+class Place(msgspec.Struct, frozen=True):
+    """Which worker this is: the slot's number, and the seat that it has there."""
+
+    worker: int
+    seat: int
+
+
 class Worker:
     """Serves calls on one event loop.
 
     Args:
-        index: its number, and that of its record in the port table.
+        place: its slot and seat, which are those of its heartbeat in the port table.
         memory: the port table.
         config: its settings; the supervisor listens in `config.run_dir`.
         tls: how to judge voice servers.
     """
 
     def __init__(
-        self, index: int, memory: PortMemory, config: ShimConfig, tls: ssl.SSLContext
+        self, place: Place, memory: PortMemory, config: ShimConfig, tls: ssl.SSLContext
     ) -> None:
-        self._index = index
+        self._place = place
         self._socket_path = Path(config.run_dir) / SOCKET_NAME
         self._memory = memory
         self._config = config
@@ -104,8 +112,9 @@ class Worker:
 
     async def _beat(self) -> None:
         """Show that this loop, the one that paces audio, is alive."""
+        place = (self._place.worker, self._place.seat)
         while True:
-            self._memory.layout.beat(self._index, time.monotonic_ns())
+            self._memory.layout.beat(*place, time.monotonic_ns())
             await asyncio.sleep(HEARTBEAT_S)
 
     async def _tell(self) -> None:
@@ -136,7 +145,9 @@ class Worker:
     def _introduce(self, channel: ControlChannel[ToWorker]) -> None:
         cpus = sorted(os.sched_getaffinity(0))
         table_id = self._memory.layout.table_id
-        channel.send(Hello(self._index, os.getpid(), cpus, table_id, len(self._sessions)))
+        place = self._place
+        calls = len(self._sessions)
+        channel.send(Hello(place.worker, place.seat, os.getpid(), cpus, table_id, calls))
         for session in self._sessions.values():
             channel.send(HeldCall(session.call, session.media_connected), session.rtp)
 
@@ -162,6 +173,8 @@ class Worker:
                     session.press_digit(message.digit)
             case EndCall():
                 self._end(message.call_sid)
+            case ReleaseCall():
+                self._release(message.call_sid)
             case StopWorker():
                 self._stopping.set()
 
@@ -181,15 +194,19 @@ class Worker:
         session.start(resumed=message.resumed)
 
     def _end(self, call_sid: str) -> None:
-        session = self._sessions.pop(call_sid, None)
-        if session is None:
-            return
-        self._past = _sum(self._past, session.stats())
-        link = session.end(self._clock)
-        if link is not None:
-            self._hold(link)
+        if session := self._sessions.pop(call_sid, None):
+            self._past = _sum(self._past, session.stats())
+            self._hold(session.end(self._clock))
 
-    def _hold(self, link: AgentLink) -> None:
+    def _release(self, call_sid: str) -> None:
+        if session := self._sessions.pop(call_sid, None):
+            self._past = _sum(self._past, session.stats())
+            self._hold(session.release(self._clock))
+
+    def _hold(self, link: AgentLink | None) -> None:
+        """Keep hold of a link until its close handshake is over."""
+        if link is None:
+            return
         task = asyncio.create_task(link.wait_closed())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

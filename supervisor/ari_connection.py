@@ -158,8 +158,10 @@ def retry_delay_s(attempt: int, fraction: float) -> float:
 def why_failed(error: BaseException) -> str:
     """A failed connection in words for the log and /health; the same words for the same cause."""
     match error:
-        case AriRefused(status=status) | aiohttp.ClientResponseError(status=status):
+        case AriRefused(status=status) | aiohttp.WSServerHandshakeError(status=status):
             return REFUSALS.get(status, f"answered with {status}")
+        case aiohttp.ClientResponseError():
+            return "answered, but not in HTTP"
         case aiohttp.ClientConnectorDNSError():
             return "unknown host"
         case TimeoutError():

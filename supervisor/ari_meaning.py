@@ -11,11 +11,13 @@ from supervisor.call_events import (
     CallerLeft,
     DigitPressed,
     Event,
+    LegMissing,
     MediaLegEntered,
     MediaLegLeft,
+    StepFailed,
 )
 from supervisor.call_names import CallNames
-from supervisor.call_state import Call, Phase, Presence
+from supervisor.call_state import Call, Leg, Part, Phase, Presence
 
 INTERNAL_CHANNELS: Final = ("UnicastRTP/", "Snoop/", "Announcer/", "Recorder/")
 """Channels that Asterisk makes for an app's own purposes enter the app too; nobody calls."""
@@ -72,6 +74,10 @@ def reconcile(
         for call in older
         if call.media is Presence.PRESENT and names.media_id(call.call_sid) not in present
     ]
+    legs_of = {bridge.id: set(bridge.channels) for bridge in bridges}
+    for call in older:
+        if call.phase is Phase.UP and call.up_ns < asked_ns:
+            events += _bridge_events(call, names, legs_of)
     known = {call.channel_id for call in calls.values()}
     events += [
         entered
@@ -80,8 +86,21 @@ def reconcile(
         if not names.call_of_media(channel.id) and (entered := _entered(channel))
     ]
     legs = {channel_id: names.call_of_media(channel_id) for channel_id in present}
-    owners = {bridge.id: names.call_of_bridge(bridge.id) for bridge in bridges}
+    owners = {bridge_id: names.call_of_bridge(bridge_id) for bridge_id in legs_of}
     return Differences(events, _orphans(legs, calls), _orphans(owners, calls))
+
+
+def _bridge_events(
+    call: Call, names: CallNames, legs_of: Mapping[str, set[str]]
+) -> Iterable[Event]:
+    """What is wrong with the bridge of a call that is up."""
+    present = legs_of.get(names.bridge_id(call.call_sid))
+    if present is None:
+        return [StepFailed(call.call_sid, Part.BRIDGE, "it is gone")]
+    legs = {Leg.CALLER: call.channel_id, Leg.MEDIA: names.media_id(call.call_sid)}
+    return [
+        LegMissing(call.call_sid, leg) for leg, channel in legs.items() if channel not in present
+    ]
 
 
 def _orphans(owners: Mapping[str, str], calls: Mapping[str, Call]) -> list[str]:

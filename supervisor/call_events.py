@@ -33,6 +33,13 @@ class DigitPressed(Struct, frozen=True):
     digit: str
 
 
+class DigitsWanted(Struct, frozen=True):
+    """The voice server wants digits sent to the caller."""
+
+    call_sid: str
+    digits: str
+
+
 class Placed(Struct, frozen=True):
     """A worker and a port were found; the RTP socket is bound."""
 
@@ -74,6 +81,13 @@ class MediaLegLeft(Struct, frozen=True):
 
 class Joined(Struct, frozen=True):
     """A leg is in the bridge."""
+
+    call_sid: str
+    leg: Leg
+
+
+class LegMissing(Struct, frozen=True):
+    """A leg that should be in the bridge is not."""
 
     call_sid: str
     leg: Leg
@@ -139,6 +153,7 @@ Event: TypeAlias = (
     CallerEntered
     | CallerLeft
     | DigitPressed
+    | DigitsWanted
     | Placed
     | PlacementFailed
     | BridgeCreated
@@ -146,6 +161,7 @@ Event: TypeAlias = (
     | MediaLegEntered
     | MediaLegLeft
     | Joined
+    | LegMissing
     | StepFailed
     | PartRemoved
     | RemovalFailed
@@ -201,6 +217,13 @@ class PressDigit(Struct, frozen=True):
     digit: str
 
 
+class SendDigits(Struct, frozen=True):
+    """Send DTMF digits to the caller."""
+
+    call_sid: str
+    digits: str
+
+
 class CloseStream(Struct, frozen=True):
     """Tell the worker that the call is over."""
 
@@ -236,6 +259,7 @@ Command: TypeAlias = (
     | MoveStream
     | Join
     | PressDigit
+    | SendDigits
     | CloseStream
     | RemovePart
     | ContinueCaller

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from shim.control import CallStats
+from shim.control import CallSpec, CallStats
 
 
 class Leg(StrEnum):
@@ -80,3 +80,23 @@ class Call(Struct):
         """Whether the call is over and nothing of it is left."""
         parts = (self.caller, self.media, self.bridge, self.stream)
         return self.phase is Phase.ENDING and all(part is Presence.ABSENT for part in parts)
+
+
+def adopted_call(spec: CallSpec, worker: int, now_ns: int) -> Call:
+    """A call that is up already, as a worker of an earlier supervisor tells of it."""
+    return Call(
+        call_sid=spec.call_sid,
+        channel_id=spec.channel_id,
+        started_ns=spec.epoch_ns,
+        phase=Phase.UP,
+        worker=worker,
+        port=spec.port,
+        media=Presence.PRESENT,
+        bridge=Presence.PRESENT,
+        stream=Presence.PRESENT,
+        media_entered=True,
+        media_connected=True,
+        joining=set(Leg),
+        joined=set(Leg),
+        up_ns=now_ns,
+    )

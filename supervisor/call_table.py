@@ -26,10 +26,12 @@ from supervisor.call_events import (
     CreateBridge,
     CreateMediaLeg,
     DigitPressed,
+    DigitsWanted,
     Event,
     Forget,
     Join,
     Joined,
+    LegMissing,
     MediaLegCreated,
     MediaLegEntered,
     MediaLegLeft,
@@ -42,6 +44,7 @@ from supervisor.call_events import (
     PressDigit,
     RemovalFailed,
     RemovePart,
+    SendDigits,
     StepFailed,
     StreamClosed,
     StreamEnded,
@@ -162,6 +165,10 @@ class CallTable:
             case Joined(leg=leg):
                 call.joined.add(leg)
                 return self._go_on(call, now_ns)
+            case LegMissing(leg=leg):
+                call.joined.discard(leg)
+                call.joining.discard(leg)
+                return self._go_on(call, now_ns)
             case StepFailed(step=step, reason=reason):
                 _assume_present(call, step)
                 if call.phase is Phase.ENDING:
@@ -202,6 +209,8 @@ class CallTable:
                 return []
             case DigitPressed(digit=digit):
                 return [PressDigit(sid, digit)] if call.phase is not Phase.ENDING else []
+            case DigitsWanted(digits=digits):
+                return [SendDigits(sid, digits)] if call.phase is not Phase.ENDING else []
             case _:
                 raise TypeError(f"{type(event).__name__} is no event of a call")
 

@@ -16,7 +16,7 @@ from shim.port_layout import Shape
 from supervisor.ari_events import REPLACED, AriError, AriEvent
 from supervisor.ari_link import AriLink, AriSettings
 from supervisor.ari_meaning import interpret, reconcile
-from supervisor.call_control import CallControl, ControlSettings
+from supervisor.call_control import CallControl
 from supervisor.call_names import CallNames, new_sid
 from supervisor.call_state import OnEnd, Phase, Presence
 from supervisor.call_table import CallTable, Rules
@@ -25,7 +25,9 @@ from supervisor.http_api import HttpApi
 from supervisor.media_ports import MediaPorts
 from supervisor.metrics import Figures, FiguresCollector, WorkerFigures
 from supervisor.port_table import PortTable
+from supervisor.stream_control import StreamControl, StreamSettings
 from supervisor.worker_pool import PoolSettings, WorkerPool
+from supervisor.worker_slot import SlotState
 
 log = structlog.get_logger()
 
@@ -33,6 +35,8 @@ TICK_S: Final = 0.1
 WORKERS_READY_S: Final = 10.0
 RECONCILE_AGAIN_S: Final = 2.0
 """Events can fall between the connection's loss and the list: look once more shortly after."""
+UNCLAIMED_S: Final = 5.0
+"""After a restart workers have had so long to claim the ports of their calls."""
 END_S: Final = 2.0
 """After the drain, calls that are being ended have so long to be gone from Asterisk."""
 
@@ -48,7 +52,7 @@ class Supervisor:
         self._run_dir = config.run_path()
         self._names = CallNames(config.ari_app)
         shape = Shape(config.rtp_port_start, config.rtp_port_end, len(cpus))
-        self._memory = port_memory.create(self._run_dir / port_memory.FILE_NAME, shape)
+        self._memory = port_memory.attach_or_create(self._run_dir / port_memory.FILE_NAME, shape)
         self._ports = MediaPorts(
             PortTable(self._memory.layout, time.monotonic_ns()),
             config.rtp_bind_host or config.external_media_host,
@@ -60,16 +64,18 @@ class Supervisor:
             self._on_ari_event,
             self._on_ari_state,
         )
-        self._control = CallControl(
-            _control_settings(config), self._table, self._ports, self._ari, self._names
+        self._control = CallControl(self._table, self._ari, self._names, config.external_media_host)
+        self._streams = StreamControl(
+            _stream_settings(config), self._table, self._ports, self._control.happen
         )
+        self._control.streams = self._streams
         environment_of_workers = {**os.environ, "RUN_DIR": str(self._run_dir)}
         self._pool = WorkerPool(
             PoolSettings(self._run_dir, cpus, environment_of_workers),
             self._memory.layout,
-            self._control,
+            self._streams,
         )
-        self._control.pool = self._pool
+        self._streams.pool = self._pool
         registry = CollectorRegistry()
         registry.register(FiguresCollector(self._figures))
         self._http = HttpApi(self._health, registry)
@@ -85,8 +91,9 @@ class Supervisor:
             loop.add_signal_handler(name, self._stop.set)
         try:
             await self._http.start(self._config.http_host, self._config.http_port)
-            await self._pool.start(adopt=False)
+            await self._pool.start()
             self._hold(self._tick())
+            self._hold(self._free_unclaimed())
             await self._wait_for_workers()
             listening = self._hold(self._ari.run())
             await self._stop.wait()
@@ -100,23 +107,18 @@ class Supervisor:
         """Callers come as soon as we listen to ARI: first have somebody to take them."""
         deadline = time.monotonic() + WORKERS_READY_S
         while time.monotonic() < deadline and not self._stop.is_set():
-            if all(slot.state != "starting" for slot in self._pool.slots):
+            if all(slot.state is not SlotState.STARTING for slot in self._pool.slots):
                 return
             await asyncio.sleep(TICK_S)
 
     async def _drain(self) -> None:
         """Take no new calls, let those that are up end, and end them when the time is over."""
-        self._control.draining = True
+        self._streams.draining = True
         log.info("draining", calls=len(self._table.calls), seconds=self._config.drain_seconds)
-        await self._until_no_calls(self._config.drain_seconds)
+        await self._control.wait_idle(self._config.drain_seconds)
         self._control.end_all("shutdown")
-        await self._until_no_calls(END_S)
-        if self._table.calls:
+        if not await self._control.wait_idle(END_S):
             log.error("calls_left_in_asterisk", calls=len(self._table.calls))
-
-    async def _until_no_calls(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._control.idle.wait(), seconds)
 
     async def _close(self) -> None:
         for task in self._tasks:
@@ -131,6 +133,12 @@ class Supervisor:
             self._run_dir.rmdir()
         log.info("supervisor_stopped")
 
+    async def _free_unclaimed(self) -> None:
+        """Ports of calls that have ended while there was no supervisor."""
+        await asyncio.sleep(UNCLAIMED_S)
+        for port in self._ports.table.unclaimed():
+            self._ports.table.release(port, time.monotonic_ns())
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
@@ -141,7 +149,7 @@ class Supervisor:
     def _on_ari_event(self, event: AriEvent) -> None:
         if event.type == REPLACED:
             log.error("replaced_by_another_supervisor", app=self._config.ari_app)
-            self._control.draining = True
+            self._streams.draining = True
             self._ari.stand_down()
             return
         happened = interpret(event, self._names)
@@ -183,8 +191,8 @@ class Supervisor:
     def _health(self) -> dict[str, Any]:
         calls = self._table.calls.values()
         connected, why = self._ari_state
-        ready = [slot for slot in self._pool.slots if slot.state == "ready"]
-        if self._control.draining:
+        ready = [slot for slot in self._pool.slots if slot.takes_calls]
+        if self._streams.draining:
             status = "draining"
         else:
             status = "ok" if connected and len(ready) == len(self._pool.slots) else "degraded"
@@ -223,7 +231,7 @@ class Supervisor:
                 WorkerFigures(
                     worker=slot.index,
                     cpu=slot.cpu,
-                    up=slot.state == "ready",
+                    up=slot.takes_calls,
                     calls=calls[slot.index],
                     ports=self._ports.table.counts(slot.index),
                     cpu_seconds=slot.stats.cpu_seconds if slot.stats else 0.0,
@@ -248,10 +256,9 @@ class Supervisor:
             self._stop.set()
 
 
-def _control_settings(config: SupervisorConfig) -> ControlSettings:
-    return ControlSettings(
-        media_host=config.external_media_host,
-        stream_url=config.ecs_media_wss_url,
+def _stream_settings(config: SupervisorConfig) -> StreamSettings:
+    return StreamSettings(
+        url=config.ecs_media_wss_url,
         account_sid=config.twilio_account_sid,
         custom_parameters=config.custom_parameters(),
         share_numbers=config.share_numbers,

@@ -6,22 +6,21 @@ by an earlier supervisor.
 """
 
 import asyncio
-import os
-import signal
 import socket
 import sys
 import time
-from asyncio.subprocess import Process
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
 import msgspec
 import structlog
 
-from shim.control import SOCKET_NAME, FromWorker, Hello, StopWorker, ToWorker, WorkerStats
-from shim.port_layout import PortLayout
+from shim.control import SOCKET_NAME, FromWorker, HeldCall, Hello, StopWorker, ToWorker, WorkerStats
+from shim.port_layout import SEATS, PortLayout
 from supervisor.control_server import ControlServer, WorkerChannel
-from supervisor.worker_health import Deaths, is_stuck
+from supervisor.worker_health import Backoff, is_stuck
+from supervisor.worker_slot import Seat, SlotState, WorkerSlot
 
 log = structlog.get_logger()
 
@@ -30,7 +29,7 @@ EXIT_CONFIG: Final = 78
 WATCH_S: Final = 0.2
 HELLO_TIMEOUT_S: Final = 15.0
 ADOPTION_S: Final = 1.5
-"""A new supervisor waits so long for the workers of an earlier one."""
+"""A new supervisor waits so long for the workers of an earlier one to say Hello."""
 STOP_TIMEOUT_S: Final = 3.5
 
 
@@ -43,10 +42,20 @@ class PoolListener(Protocol):
     def on_worker_lost(self, worker: int) -> None:
         """The worker is dead; its calls have nobody."""
 
+    def on_worker_replaced(self, worker: int) -> None:
+        """A new worker has the slot; the old one's calls are to be moved to it."""
+
+    def on_worker_dismissed(self, worker: int) -> None:
+        """The worker that was replaced is gone."""
+
     def on_worker_message(
         self, worker: int, message: FromWorker, passed: socket.socket | None
     ) -> None:
         """Anything but Hello and statistics."""
+
+
+class PoolError(Exception):
+    """What was asked of the pool can't be done now; the text says why."""
 
 
 class PoolSettings(msgspec.Struct, frozen=True):
@@ -55,29 +64,7 @@ class PoolSettings(msgspec.Struct, frozen=True):
     run_dir: Path
     cpus: tuple[int, ...]
     environment: dict[str, str]
-
-
-class WorkerSlot:
-    """A place for a worker, and what is known of the one that has it."""
-
-    def __init__(self, index: int, cpu: int) -> None:
-        self.index = index
-        self.cpu = cpu
-        self.pid = 0
-        self.stats: WorkerStats | None = None
-        self.deaths = Deaths()
-        self.cannot_start = False
-        self.channel: WorkerChannel | None = None
-        self.gone = asyncio.Event()
-
-    @property
-    def state(self) -> str:
-        """In a word, for people."""
-        if self.channel is not None:
-            return "ready"
-        if self.cannot_start:
-            return "cannot start"
-        return "parked" if self.deaths.parked else "starting"
+    backoff: Backoff = Backoff()
 
 
 class WorkerPool:
@@ -88,17 +75,16 @@ class WorkerPool:
         self._layout = layout
         self._owner = owner
         self.slots = [WorkerSlot(index, cpu) for index, cpu in enumerate(settings.cpus)]
-        self._by_channel: dict[WorkerChannel, WorkerSlot] = {}
-        self._processes: dict[int, Process] = {}
+        self._by_channel: dict[WorkerChannel, tuple[WorkerSlot, Seat]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._heard = asyncio.Event()  # a worker has told something of itself
         self._server: ControlServer | None = None
 
-    async def start(self, *, adopt: bool) -> None:
-        """Listen, and start workers; with `adopt`, first wait for those that are alive."""
+    async def start(self) -> None:
+        """Listen, wait for workers of an earlier supervisor if some are alive, start the others."""
         self._server = ControlServer(self._settings.run_dir / SOCKET_NAME, self)
-        if adopt:
-            await asyncio.sleep(ADOPTION_S)
+        await self._wait_for_survivors()
         for work in [self._watch(), *(self._keep(slot) for slot in self.slots)]:
             task = asyncio.create_task(work)
             self._tasks.add(task)
@@ -109,126 +95,193 @@ class WorkerPool:
         self._stopping = True
         for task in self._tasks:
             task.cancel()
-        for slot in self.slots:
-            self.send(slot.index, StopWorker())
-        waiting = [asyncio.create_task(process.wait()) for process in self._processes.values()]
-        if waiting:
-            await asyncio.wait(waiting, timeout=STOP_TIMEOUT_S)
-        for process in self._processes.values():
-            if process.returncode is None:
-                log.warning("worker_killed", pid=process.pid)
-                process.kill()
-                await process.wait()
+        seats = [seat for slot in self.slots for seat in slot.seats]
+        for seat in seats:
+            seat.send(StopWorker())
+        exits = [asyncio.create_task(seat.exited()) for seat in seats]
+        if exits:
+            _, late = await asyncio.wait(exits, timeout=STOP_TIMEOUT_S)
+            for seat in seats:
+                if not seat.gone.is_set():
+                    log.warning("worker_killed", pid=seat.pid)
+                    seat.kill()
+            if late:
+                await asyncio.wait(late)
         if self._server is not None:
             self._server.close()
 
     def send(self, worker: int, message: ToWorker, passed: socket.socket | None = None) -> None:
         """Send to a worker; nothing happens when it is gone, as its loss is being dealt with."""
-        channel = self.slots[worker].channel
-        if channel is not None:
-            channel.send(message, passed)
+        seat = self.slots[worker].current
+        if seat is not None and seat.channel is not None:
+            seat.channel.send(message, passed)
+
+    async def replace(self, worker: int) -> None:
+        """Start a new worker in the slot, and when it is ready, let it take the old one's calls.
+
+        The owner hears `on_worker_replaced`, moves the calls, and says `dismiss` at the end.
+
+        Raises:
+            PoolError: there is no worker to replace, or the new one doesn't get ready.
+        """
+        slot = self.slots[worker]
+        if not slot.takes_calls or slot.coming is not None or slot.leaving is not None:
+            raise PoolError(f"worker {worker} is {slot.state} or being replaced already")
+        slot.coming = await self._spawn(slot)
+        coming = slot.coming
+        ends = [asyncio.create_task(event.wait()) for event in (coming.ready, coming.gone)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        slot.coming = None
+        if coming.gone.is_set() or not slot.takes_calls:
+            coming.kill()
+            raise PoolError(f"the new worker {worker} did not get ready")
+        slot.leaving, slot.current = slot.current, coming
+        log.info("worker_replaced", worker=worker, pid=coming.pid)
+        self._owner.on_worker_replaced(worker)
+
+    def send_to_leaving(self, worker: int, message: ToWorker) -> None:
+        """Send to a worker that is being replaced."""
+        leaving = self.slots[worker].leaving
+        if leaving is not None:
+            leaving.send(message)
+
+    def dismiss(self, worker: int) -> None:
+        """The worker that is being replaced has no calls any more: it may go."""
+        self.send_to_leaving(worker, StopWorker())
+
+    # What workers say
 
     def on_message(
         self, channel: WorkerChannel, message: FromWorker, passed: socket.socket | None
     ) -> None:
         """Called by the control server."""
-        slot = self._by_channel.get(channel)
+        known = self._by_channel.get(channel)
         if isinstance(message, Hello):
             self._greet(channel, message)
-        elif slot is None:
+        elif known is None:
             channel.close("no Hello came first")
         elif isinstance(message, WorkerStats):
-            slot.stats = message
+            known[1].stats = message
         else:
-            self._owner.on_worker_message(slot.index, message, passed)
+            self._owner.on_worker_message(known[0].index, message, passed)
+            if isinstance(message, HeldCall):
+                known[1].calls_to_come -= 1
+                self._heard.set()
 
     def on_closed(self, channel: WorkerChannel, reason: str) -> None:
         """Called by the control server."""
-        slot = self._by_channel.pop(channel, None)
-        if slot is None:
+        known = self._by_channel.pop(channel, None)
+        if known is None:
             return
-        slot.channel = None
-        slot.stats = None
-        slot.gone.set()
-        if not self._stopping:
-            log.error("worker_lost", worker=slot.index, pid=slot.pid, reason=reason)
-            self._kill(slot)
-            self._owner.on_worker_lost(slot.index)
+        slot, seat = known
+        seat.channel = None
+        seat.gone.set()
+        if seat is slot.leaving:
+            slot.leaving = None
+            self._owner.on_worker_dismissed(slot.index)
+        if self._stopping or seat is not slot.current:
+            return
+        slot.state = SlotState.STARTING
+        log.error("worker_lost", worker=slot.index, pid=seat.pid, reason=reason)
+        seat.kill()
+        self._owner.on_worker_lost(slot.index)
 
     def _greet(self, channel: WorkerChannel, hello: Hello) -> None:
-        slot = self.slots[hello.worker] if 0 <= hello.worker < len(self.slots) else None
-        if slot is None or slot.channel is not None:
+        seat = self._seat_for(hello)
+        if seat is None:
             log.warning("worker_turned_away", worker=hello.worker, pid=hello.pid)
             channel.send(StopWorker())
             return
-        slot.channel = channel
-        slot.pid = hello.pid
-        slot.gone.clear()
-        self._by_channel[channel] = slot
+        slot = self.slots[hello.worker]
+        seat.channel = channel
+        seat.calls_to_come = hello.calls
+        self._by_channel[channel] = (slot, seat)
+        slot.state = SlotState.READY
         log.info("worker_ready", worker=slot.index, pid=hello.pid, cpus=hello.cpus)
-        self._owner.on_worker_ready(slot.index)
+        seat.ready.set()
+        self._heard.set()
+        if seat is slot.current:
+            self._owner.on_worker_ready(slot.index)
+
+    def _seat_for(self, hello: Hello) -> Seat | None:
+        """The seat of a worker that says Hello; None if it has no business here."""
+        if hello.table_id != self._layout.table_id or not 0 <= hello.worker < len(self.slots):
+            return None
+        slot = self.slots[hello.worker]
+        for seat in slot.seats:
+            if seat.pid == hello.pid and seat.channel is None:
+                return seat
+        if slot.current is None:
+            slot.current = Seat(hello.seat, None, hello.pid)
+            return slot.current
+        return None
+
+    # The life of a slot
 
     async def _keep(self, slot: WorkerSlot) -> None:
         """Have a worker in the slot, and a new one when it dies."""
+        backoff = self._settings.backoff
         while True:
-            started_at = time.monotonic()
-            process = None
-            if slot.channel is None:
-                slot.gone.clear()
-                process = await self._spawn(slot)
-            code = await self._wait_gone(slot, process)
+            seat = slot.current = slot.current or await self._spawn(slot)
+            code = await seat.exited()
+            if slot.current is not seat:
+                continue  # another one has taken over before
+            slot.current = None
             if code == EXIT_CONFIG:
-                slot.cannot_start = True
+                slot.state = SlotState.CANNOT_START
                 log.error("worker_cannot_start", worker=slot.index, exit_code=code)
                 return
-            slot.deaths.note(time.monotonic() - started_at)
-            if slot.deaths.parked:
+            slot.deaths.note(time.monotonic() - seat.started_at, backoff)
+            if slot.deaths.is_hopeless(backoff):
+                slot.state = SlotState.PARKED
                 log.error("worker_parked", worker=slot.index, deaths=slot.deaths.total)
                 return
-            await asyncio.sleep(slot.deaths.delay_s)
+            await asyncio.sleep(slot.deaths.delay_s(backoff))
 
-    async def _spawn(self, slot: WorkerSlot) -> Process:
-        arguments = ("-m", "shim", "--worker", str(slot.index), "--cpu", str(slot.cpu))
+    async def _spawn(self, slot: WorkerSlot) -> Seat:
+        number = slot.free_seat()
+        arguments = f"-m shim --worker {slot.index} --seat {number} --cpu {slot.cpu}".split()
+        self._layout.beat(slot.index, number, time.monotonic_ns())
         process = await asyncio.create_subprocess_exec(
             sys.executable, *arguments, env=self._settings.environment
         )
-        self._processes[slot.index] = process
-        slot.pid = process.pid
-        return process
+        seat = Seat(number, process, process.pid)
+        asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._expect_hello, slot, seat)
+        return seat
 
-    async def _wait_gone(self, slot: WorkerSlot, process: Process | None) -> int | None:
-        """Wait until the slot's worker is dead; returns the exit code of a child of ours."""
-        if process is None:
-            await slot.gone.wait()
-            return None
-        exited = asyncio.create_task(process.wait())
-        hello = asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._expect_hello, slot)
-        try:
-            return await exited
-        finally:
-            hello.cancel()
-            exited.cancel()
-
-    def _expect_hello(self, slot: WorkerSlot) -> None:
-        if slot.channel is None:
-            log.error("worker_silent", worker=slot.index, pid=slot.pid)
-            self._kill(slot)
+    def _expect_hello(self, slot: WorkerSlot, seat: Seat) -> None:
+        if not seat.ready.is_set() and not seat.gone.is_set():
+            log.error("worker_silent", worker=slot.index, pid=seat.pid)
+            seat.kill()
 
     async def _watch(self) -> None:
         """Kill workers whose heartbeat has stopped; the rest follows from their death."""
         while True:
             await asyncio.sleep(WATCH_S)
+            now_ns = time.monotonic_ns()
             for slot in self.slots:
-                beat_ns = self._layout.heartbeat_ns(slot.index)
-                if slot.channel is not None and is_stuck(beat_ns, time.monotonic_ns()):
-                    log.error("worker_stuck", worker=slot.index, pid=slot.pid)
-                    self._kill(slot)
+                for seat in slot.seats:
+                    beat_ns = self._layout.heartbeat_ns(slot.index, seat.number)
+                    if seat.channel is not None and is_stuck(beat_ns, now_ns):
+                        log.error("worker_stuck", worker=slot.index, pid=seat.pid)
+                        seat.kill()
 
-    def _kill(self, slot: WorkerSlot) -> None:
-        try:
-            os.kill(slot.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return  # it is dead already, which is what was wanted
+    async def _wait_for_survivors(self) -> None:
+        """Workers of an earlier supervisor look for a new one four times a second."""
+        now_ns = time.monotonic_ns()
+        alive = [
+            slot
+            for slot in self.slots
+            for seat in range(SEATS)
+            if not is_stuck(self._layout.heartbeat_ns(slot.index, seat), now_ns)
+        ]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ADOPTION_S):
+                while not all(slot.is_complete for slot in alive):
+                    await self._heard.wait()
+                    self._heard.clear()
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

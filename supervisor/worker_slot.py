@@ -1,0 +1,111 @@
+"""One of the N places for a worker, and the processes that sit there.
+
+A slot has a CPU and a slice of the RTP ports. It has two seats, so that a worker can be replaced
+by another one that is ready before the old one goes; the heartbeats of both are in shared memory.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from asyncio.subprocess import Process
+from enum import StrEnum
+
+from shim.control import ToWorker, WorkerStats
+from supervisor.control_server import WorkerChannel
+from supervisor.worker_health import Deaths
+
+
+class SlotState(StrEnum):
+    """What a slot is up to, in words for people."""
+
+    STARTING = "starting"
+    READY = "ready"
+    PARKED = "parked"
+    CANNOT_START = "cannot start"
+
+
+class Seat:
+    """A worker process, from its start (or its Hello) to its death.
+
+    `process` is None for a worker that an earlier supervisor has started. `gone` is set when its
+    control connection is at its end, or the process has exited before it had one.
+    """
+
+    def __init__(self, number: int, process: Process | None, pid: int) -> None:
+        self.number = number
+        self.process = process
+        self.pid = pid
+        self.channel: WorkerChannel | None = None
+        self.stats: WorkerStats | None = None
+        self.calls_to_come = 0  # calls of an earlier supervisor that it has announced
+        self.started_at = time.monotonic()
+        self.ready = asyncio.Event()
+        self.gone = asyncio.Event()
+
+    def send(self, message: ToWorker) -> None:
+        """Send a message; nothing happens when the worker is gone."""
+        if self.channel is not None:
+            self.channel.send(message)
+
+    def kill(self) -> None:
+        """Kill the process; its end is noticed as any other's."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return  # it is dead already, which is what was wanted
+
+    async def exited(self) -> int | None:
+        """Wait until the worker is gone; returns the exit code of a child of ours."""
+        if self.process is None:
+            await self.gone.wait()
+            return None
+        code = await self.process.wait()
+        self.gone.set()
+        return code
+
+
+class WorkerSlot:
+    """A place for a worker: `current` serves it.
+
+    While it is being replaced, `coming` is not ready yet, or else `leaving` still has calls.
+    """
+
+    def __init__(self, index: int, cpu: int) -> None:
+        self.index = index
+        self.cpu = cpu
+        self.current: Seat | None = None
+        self.coming: Seat | None = None
+        self.leaving: Seat | None = None
+        self.deaths = Deaths()
+        self.state = SlotState.STARTING
+
+    @property
+    def seats(self) -> list[Seat]:
+        """The processes that sit here now."""
+        return [seat for seat in (self.current, self.coming, self.leaving) if seat is not None]
+
+    @property
+    def pid(self) -> int:
+        """The process that serves the slot, 0 if there is none."""
+        return self.current.pid if self.current else 0
+
+    @property
+    def stats(self) -> WorkerStats | None:
+        """What its worker last told of itself."""
+        return self.current.stats if self.current else None
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether calls can be handed to it."""
+        return self.current is not None and self.current.channel is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the worker has told of all the calls that it brought along."""
+        return self.takes_calls and self.current is not None and self.current.calls_to_come <= 0
+
+    def free_seat(self) -> int:
+        """The number of a seat that nobody has."""
+        taken = {seat.number for seat in self.seats}
+        return 1 if 0 in taken else 0
