@@ -11,6 +11,8 @@ import msgspec
 
 SOCKET_NAME: Final = "supervisor.sock"
 """The supervisor's listening socket in the run directory."""
+LATENESS_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 500)
+"""Upper bounds of the lateness histogram of a worker's pacer; one more bucket counts the rest."""
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 PROTOCOL_VERSION: Final = 1
 

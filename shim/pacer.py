@@ -8,15 +8,13 @@ the tick number of a frame is the same in every process of the machine.
 
 from typing import Final, Protocol
 
+from shim.control import LATENESS_BOUNDS_MS
 from shim.pcmu import PTIME_MS, PTIME_NS
 
 SLOTS: Final = PTIME_MS
 SLOT_NS: Final = PTIME_NS // SLOTS
 CATCH_UP_FRAMES: Final = 3
 """After a stall, at most so many frames per call are sent at once; older ticks are skipped."""
-
-LATENESS_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 500)
-"""Upper bounds of the lateness histogram; one more bucket counts what is later still."""
 
 
 class Paced(Protocol):

@@ -2,8 +2,9 @@
 
 import fcntl
 import os
+import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from shim import environment, log_setup
 from shim.config import ShimConfig, tls_context
 from shim.environment import ConfigError
 from supervisor.config import SupervisorConfig, check
-from supervisor.supervise import Supervisor
+from supervisor.supervise import Setup, Supervisor, SupervisorFailed
 
 EXIT_CONFIG: Final = 78
 """EX_CONFIG of sysexits.h: starting again won't help."""
@@ -24,24 +25,43 @@ EXIT_CONFIG: Final = 78
 
 def main() -> int:
     """Run the supervisor; returns the process's exit code."""
-    dotenv.load_dotenv(".env")
+    own = dict(os.environ)
     log_setup.configure("text", "INFO", process="supervisor")
     try:
-        config = environment.read(SupervisorConfig, os.environ)
+        setup = _read_setup(own)
+        config = setup.config
         log_setup.configure(config.log_format, config.log_level, process="supervisor")
-        cpus = config.worker_cpus(sorted(os.sched_getaffinity(0)))
-        check(config, len(cpus))
-        tls_context(environment.read(ShimConfig, os.environ))  # so that no worker fails on it
+        _raise_fd_limit()
         with _locked(config.run_path()):
-            uvloop.run(_serve(config, cpus))
+            uvloop.run(_serve(setup, lambda: _read_setup(own)))
     except ConfigError as error:
         structlog.get_logger().error("cannot_start", reason=str(error))
         return EXIT_CONFIG
+    except SupervisorFailed as error:
+        structlog.get_logger().error("supervisor_failed", reason=str(error))
+        return 1
     return 0
 
 
-async def _serve(config: SupervisorConfig, cpus: tuple[int, ...]) -> None:
-    await Supervisor(config, cpus).run()
+async def _serve(setup: Setup, read_setup: Callable[[], Setup]) -> None:
+    await Supervisor(setup, read_setup).run()
+
+
+def _read_setup(own: Mapping[str, str]) -> Setup:
+    """Settings from .env and the process's own environment, which wins; raises ConfigError."""
+    from_file = {name: value or "" for name, value in dotenv.dotenv_values(".env").items()}
+    merged = {**from_file, **own}
+    config = environment.read(SupervisorConfig, merged)
+    cpus = config.worker_cpus(sorted(os.sched_getaffinity(0)))
+    check(config, len(cpus))
+    tls_context(environment.read(ShimConfig, merged))  # so that no worker fails on it
+    return Setup(config, cpus, merged)
+
+
+def _raise_fd_limit() -> None:
+    """Each call takes descriptors; the usual soft limit of 1024 is meant for select(2)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class CallTable:
     def __init__(self, rules: Rules, new_call_sid: Callable[[], str]) -> None:
         self.calls: dict[str, Call] = {}
         self._by_channel: dict[str, str] = {}
-        self._rules = rules
+        self.rules = rules
         self._new_call_sid = new_call_sid
 
     def find(self, channel_id: str) -> Call | None:
@@ -136,7 +136,7 @@ class CallTable:
             started_ns=now_ns,
             caller_number=event.caller,
             called_number=event.called,
-            deadline_ns=now_ns + self._rules.setup_timeout_ns,
+            deadline_ns=now_ns + self.rules.setup_timeout_ns,
         )
         self.adopt(call)
         return [Place(call.call_sid)]
@@ -178,7 +178,7 @@ class CallTable:
                 call.stream = Presence.PRESENT
                 return []
             case StreamEnded(reason=reason, failed=failed):
-                on_end = OnEnd.CONTINUE if failed else self._rules.on_stream_end
+                on_end = OnEnd.CONTINUE if failed else self.rules.on_stream_end
                 return self._end(call, reason, on_end, now_ns)
             case StreamClosed(stats=stats):
                 call.stats = stats

@@ -14,6 +14,20 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
 
+RENEWABLE = frozenset(
+    {
+        "ecs_media_wss_url",
+        "max_calls",
+        "on_stream_end",
+        "setup_timeout",
+        "share_numbers",
+        "stream_parameters",
+        "twilio_account_sid",
+    }
+)
+"""What SIGHUP takes over of the supervisor's settings; it does so with all of the workers'."""
+
+
 class SupervisorConfig(msgspec.Struct, frozen=True):
     """Read from the environment by `environment.read`; the field `x` is the variable `X`."""
 
@@ -29,6 +43,9 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     """Where the RTP sockets are bound; empty: at EXTERNAL_MEDIA_HOST."""
     rtp_port_start: Port = 20000
     rtp_port_end: Port = 29999
+    asterisk_rtp_start: Port = 10000
+    asterisk_rtp_end: Port = 19999
+    """Asterisk's own RTP ports, as in its rtp.conf: they bound the number of calls too."""
     workers: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """0: one for each CPU that this process may use."""
     max_calls: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -68,6 +85,13 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
                 f"STREAM_PARAMETERS is {self.stream_parameters!r}: {error}; "
                 'allowed is a JSON object of strings, as {"tenant": "a"}'
             ) from error
+
+    def fixed_differences(self, other: "SupervisorConfig") -> list[str]:
+        """The variables in which another configuration differs, and that need a restart."""
+        mine, others = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
+        return [
+            name.upper() for name in mine if mine[name] != others[name] and name not in RENEWABLE
+        ]
 
     def worker_cpus(self, usable: list[int]) -> tuple[int, ...]:
         """One CPU per worker, of those that this process may use, in turn."""

@@ -6,17 +6,7 @@ from msgspec import Struct
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-
-class WorkerFigures(Struct, frozen=True):
-    """What is measured of one worker."""
-
-    worker: int
-    cpu: int
-    up: bool
-    calls: int
-    ports: dict[str, int]
-    cpu_seconds: float
-    rss_bytes: int
+from supervisor.status import WorkerFigures
 
 
 class Figures(Struct, frozen=True):
@@ -25,6 +15,7 @@ class Figures(Struct, frozen=True):
     workers: list[WorkerFigures]
     outcomes: Mapping[str, int]
     ari_up: bool
+    loop_lag_s: float
 
 
 class FiguresCollector(Collector):
@@ -62,4 +53,9 @@ class FiguresCollector(Collector):
         ari = GaugeMetricFamily(
             "ots_ari_connected", "Whether Asterisk's events come in.", value=figures.ari_up
         )
-        return [calls, up, cpu, memory, ports, ended, ari]
+        lag = GaugeMetricFamily(
+            "ots_supervisor_loop_lag_seconds",
+            "How late the supervisor's event loop is.",
+            value=figures.loop_lag_s,
+        )
+        return [calls, up, cpu, memory, ports, ended, ari, lag]

@@ -6,14 +6,19 @@ from msgspec import Struct
 
 
 class Load(Struct, frozen=True):
-    """How busy a worker is. `lateness_ms`: how late its pacer was at worst in the last second."""
+    """How busy a worker is. `overloaded`: its pacer has been late for seconds."""
 
     worker: int
     calls: int
     free_ports: int
-    lateness_ms: float = 0.0
+    overloaded: bool = False
 
 
 def rank(loads: Iterable[Load]) -> list[int]:
-    """The workers to try, best first: fewest calls, then the one with more free ports."""
-    return [load.worker for load in sorted(loads, key=lambda load: (load.calls, -load.free_ports))]
+    """The workers to try, best first: those that are in time, fewest calls, most free ports."""
+    return [
+        load.worker
+        for load in sorted(
+            loads, key=lambda load: (load.overloaded, load.calls, -load.free_ports, load.worker)
+        )
+    ]

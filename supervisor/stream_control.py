@@ -15,6 +15,7 @@ import structlog
 from shim import control
 from shim.control import CallSpec, CallStats, FromWorker, StartCall
 from supervisor import call_events as ev
+from supervisor.admission import Limits, why_full
 from supervisor.call_events import Event
 from supervisor.call_names import new_sid
 from supervisor.call_state import Call, Phase, adopted_call
@@ -27,13 +28,13 @@ log = structlog.get_logger()
 
 
 class StreamSettings(msgspec.Struct, frozen=True):
-    """What new streams are made with. `max_calls` 0: as many as there are ports."""
+    """What new streams are made with, and how many calls there may be."""
 
     url: str
     account_sid: str
     custom_parameters: dict[str, str]
     share_numbers: bool
-    max_calls: int
+    limits: Limits
 
 
 class StreamControl:
@@ -65,9 +66,11 @@ class StreamControl:
         """Find a worker with a free port for a new call, and bind the port."""
         sid = call.call_sid
         try:
-            if reason := self._why_full():
+            others = len(self._table.calls) - 1
+            limits = self.settings.limits
+            if reason := why_full(limits, others, draining=self.draining):
                 raise NoPortError(reason)
-            worker, port = self._ports.take(rank(self._loads()), sid)
+            worker, port = self._ports.take(self._with_room(), sid)
         except NoPortError as error:
             log.warning("call_refused", call_id=sid, reason=str(error))
             self._happen(ev.PlacementFailed(sid, f"refused: {error}"))
@@ -171,21 +174,27 @@ class StreamControl:
 
     # Inside
 
-    def _why_full(self) -> str:
-        """Why no call can be taken now; empty if one can."""
-        if self.draining:
-            return "draining"
-        if 0 < self.settings.max_calls < len(self._table.calls):
-            return f"MAX_CALLS is {self.settings.max_calls}"
-        return ""
-
     def _loads(self) -> list[Load]:
+        """The workers that are alive, as candidates for a call."""
         calls = Counter(call.worker for call in self._table.calls.values())
         return [
-            Load(slot.index, calls[slot.index], self._ports.table.counts(slot.index)["free"])
+            Load(
+                worker=slot.index,
+                calls=calls[slot.index],
+                free_ports=self._ports.table.counts(slot.index)["free"],
+                overloaded=slot.overloaded,
+            )
             for slot in self.pool.slots
             if slot.takes_calls
         ]
+
+    def _with_room(self) -> list[int]:
+        """The workers that can take a new call without hurting those that they have."""
+        most = self.settings.limits.worker_calls
+        loads = [load for load in self._loads() if load.calls < most and not load.overloaded]
+        if not loads:
+            raise NoPortError("no worker has room: all are late, out of descriptors, or down")
+        return rank(loads)
 
     def _calls_of(self, worker: int) -> list[Call]:
         return [call for call in self._table.calls.values() if call.worker == worker]

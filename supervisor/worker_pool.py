@@ -30,6 +30,8 @@ WATCH_S: Final = 0.2
 HELLO_TIMEOUT_S: Final = 15.0
 ADOPTION_S: Final = 1.5
 """A new supervisor waits so long for the workers of an earlier one to say Hello."""
+RELEASE_TIMEOUT_S: Final = 8.0
+"""A worker that is replaced has so long to let go of its calls and to end their streams."""
 STOP_TIMEOUT_S: Final = 3.5
 
 
@@ -110,6 +112,18 @@ class WorkerPool:
         if self._server is not None:
             self._server.close()
 
+    def abandon(self) -> None:
+        """Let go of the workers without stopping them; they look for another supervisor."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        if self._server is not None:
+            self._server.close()
+
+    def renew_environment(self, environment: dict[str, str]) -> None:
+        """Start workers with this environment from now on."""
+        self._settings = msgspec.structs.replace(self._settings, environment=environment)
+
     def send(self, worker: int, message: ToWorker, passed: socket.socket | None = None) -> None:
         """Send to a worker; nothing happens when it is gone, as its loss is being dealt with."""
         seat = self.slots[worker].current
@@ -119,7 +133,8 @@ class WorkerPool:
     async def replace(self, worker: int) -> None:
         """Start a new worker in the slot, and when it is ready, let it take the old one's calls.
 
-        The owner hears `on_worker_replaced`, moves the calls, and says `dismiss` at the end.
+        Returns when the old one is gone. The owner hears `on_worker_replaced`, moves the calls,
+        and says `dismiss` at the end.
 
         Raises:
             PoolError: there is no worker to replace, or the new one doesn't get ready.
@@ -137,9 +152,16 @@ class WorkerPool:
         if coming.gone.is_set() or not slot.takes_calls:
             coming.kill()
             raise PoolError(f"the new worker {worker} did not get ready")
-        slot.leaving, slot.current = slot.current, coming
+        leaving, slot.leaving, slot.current = slot.current, slot.current, coming
         log.info("worker_replaced", worker=worker, pid=coming.pid)
         self._owner.on_worker_replaced(worker)
+        assert leaving is not None  # it took calls when we looked, and nothing ran in between
+        try:
+            await asyncio.wait_for(leaving.gone.wait(), RELEASE_TIMEOUT_S)
+        except TimeoutError:
+            log.error("worker_does_not_leave", worker=worker, pid=leaving.pid)
+            leaving.kill()
+            await leaving.gone.wait()
 
     def send_to_leaving(self, worker: int, message: ToWorker) -> None:
         """Send to a worker that is being replaced."""
@@ -163,7 +185,7 @@ class WorkerPool:
         elif known is None:
             channel.close("no Hello came first")
         elif isinstance(message, WorkerStats):
-            known[1].stats = message
+            known[0].note(known[1], message)
         else:
             self._owner.on_worker_message(known[0].index, message, passed)
             if isinstance(message, HeldCall):

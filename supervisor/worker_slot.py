@@ -10,10 +10,17 @@ import signal
 import time
 from asyncio.subprocess import Process
 from enum import StrEnum
+from typing import Final
 
-from shim.control import ToWorker, WorkerStats
+from shim.control import LATENESS_BOUNDS_MS, ToWorker, WorkerStats
+from supervisor.admission import LATE_LIMIT
 from supervisor.control_server import WorkerChannel
 from supervisor.worker_health import Deaths
+
+LATE_BUCKET: Final = LATENESS_BOUNDS_MS.index(10) + 1
+"""The first bucket of the lateness histogram that counts as late: more than 10 ms."""
+LATE_SECONDS: Final = 3
+"""So many seconds in a row make a worker overloaded; a single hiccup doesn't."""
 
 
 class SlotState(StrEnum):
@@ -78,6 +85,9 @@ class WorkerSlot:
         self.coming: Seat | None = None
         self.leaving: Seat | None = None
         self.deaths = Deaths()
+        self.late_share = 0.0
+        self._seconds_late = 0
+        self._lateness: list[int] = []
         self.state = SlotState.STARTING
 
     @property
@@ -104,6 +114,23 @@ class WorkerSlot:
     def is_complete(self) -> bool:
         """Whether the worker has told of all the calls that it brought along."""
         return self.takes_calls and self.current is not None and self.current.calls_to_come <= 0
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether its pacer has been late for seconds: one more call would hurt the others."""
+        return self._seconds_late >= LATE_SECONDS
+
+    def note(self, seat: Seat, stats: WorkerStats) -> None:
+        """Take in what a worker tells of itself each second."""
+        seat.stats = stats
+        if seat is not self.current:
+            return
+        before = self._lateness if len(self._lateness) == len(stats.lateness) else stats.lateness
+        slots = [now - then for now, then in zip(stats.lateness, before, strict=True)]
+        self._lateness = stats.lateness
+        total = sum(slots)
+        self.late_share = sum(slots[LATE_BUCKET:]) / total if total > 0 else 0.0
+        self._seconds_late = self._seconds_late + 1 if self.late_share > LATE_LIMIT else 0
 
     def free_seat(self) -> int:
         """The number of a seat that nobody has."""
