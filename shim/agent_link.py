@@ -9,6 +9,8 @@ import asyncio
 import socket
 import ssl
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -80,10 +82,8 @@ class AgentLink(picows.WSListener):
         self._gone = asyncio.Event()
         self.reading = True
         self.writable = False
-
-    def send(self, message: bytes) -> None:
-        """Send a text message. It is dropped when the connection is closing."""
-        self._transport.send(_TEXT, message)
+        self.send: Callable[[bytes], None]
+        """Sends a text message, from `on_open` on; it is dropped when the connection is closing."""
 
     def pause_reading(self) -> None:
         """Stop taking messages; those that were received already still come."""
@@ -122,6 +122,7 @@ class AgentLink(picows.WSListener):
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self._transport = transport
+        self.send = partial(transport.send, _TEXT)  # called for each frame: no function of ours
         stream = transport.underlying_transport
         stream.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
         raw: socket.socket = stream.get_extra_info("socket")

@@ -16,13 +16,13 @@ from shim.playout import PassedMark
 CONNECTED: Final = b'{"event":"connected","protocol":"Call","version":"1.0.0"}'
 
 
-class MediaPayload(msgspec.Struct):
+class MediaPayload(msgspec.Struct, gc=False):
     """`payload` is µ-law audio; msgspec decodes its base64."""
 
     payload: bytes
 
 
-class Media(msgspec.Struct, tag_field="event", tag="media"):
+class Media(msgspec.Struct, tag_field="event", tag="media", gc=False):
     """Audio to play to the caller, of any length."""
 
     media: MediaPayload

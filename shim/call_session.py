@@ -82,6 +82,7 @@ class CallSession:
         self.media_connected = False
         self._words = words
         self._settings = settings
+        self._frames_limit = settings.buffer_limit_ms // PTIME_MS
         self._opener = opener
         self._report = report
         self._log = log.bind(call_id=call.call_sid)
@@ -141,6 +142,15 @@ class CallSession:
         link, self._link = self._link, None
         return link
 
+    @property
+    def slot(self) -> int | None:
+        """The call's slot of the pacer, kept in shared memory for the worker after this one."""
+        return self._words[2] - 1 if self._words[2] else None
+
+    @slot.setter
+    def slot(self, slot: int | None) -> None:
+        self._words[2] = 0 if slot is None else slot + 1
+
     def press_digit(self, digit: str) -> None:
         """The caller pressed a key."""
         if self._link is not None:
@@ -149,6 +159,7 @@ class CallSession:
     def stats(self) -> CallStats:
         """The call's counters."""
         counts = self._inbound.counts
+        self._words[1] = counts.received
         return CallStats(
             frames_out=self._words[0],
             frames_in=counts.received,
@@ -181,7 +192,6 @@ class CallSession:
         payload = self._inbound.accept(datagram, now_ns)
         if payload is None:
             return
-        self._words[1] += 1
         link = self._link
         if link is not None and link.writable:
             link.send(self._writer.media(payload, self._inbound.timestamp_ms))
@@ -197,8 +207,8 @@ class CallSession:
         """Answer marks whose audio is out, and take more audio when there is room again."""
         self._answer_marks(self._playout.passed())
         paused = self._link is not None and not self._link.reading
-        limit_bytes = (self._settings.buffer_limit_ms - RESUME_BELOW_MS) * BYTES_PER_MS
-        if paused and self._link is not None and self._playout.queued_bytes <= max(limit_bytes, 0):
+        resume_below = max(1, self._frames_limit - RESUME_BELOW_MS // PTIME_MS)
+        if paused and self._link is not None and self._playout.queued_frames < resume_below:
             self._link.resume_reading()
             paused = False
         self._watching = paused or self._playout.pending_marks > 0
@@ -228,9 +238,12 @@ class CallSession:
         except BadMessage as error:
             self._reject(error.kind, str(error))
             return
+        if type(message) is Media:
+            self._playout.push(message.media.payload)
+            if self._playout.queued_frames > self._frames_limit:
+                self._hold_back()
+            return
         match message:
-            case Media():
-                self._take_audio(message.media.payload)
             case Mark():
                 self._playout.mark(message.mark.name)
                 self._watching = True
@@ -266,13 +279,12 @@ class CallSession:
         self._reconnects += 1
         self._begin_connecting()
 
-    def _take_audio(self, payload: bytes) -> None:
-        self._playout.push(payload)
-        if self._playout.queued_bytes > self._settings.buffer_limit_ms * BYTES_PER_MS:
-            self._warn_once("playout_full", limit_ms=self._settings.buffer_limit_ms)
-            if self._link is not None:
-                self._link.pause_reading()
-            self._watching = True
+    def _hold_back(self) -> None:
+        """So much audio waits that no more is taken until there is room."""
+        self._warn_once("playout_full", limit_ms=self._settings.buffer_limit_ms)
+        if self._link is not None:
+            self._link.pause_reading()
+        self._watching = True
 
     def _reject(self, kind: str, detail: str) -> None:
         self._bad_messages += 1

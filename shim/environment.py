@@ -5,9 +5,12 @@ Pure: the environment is a mapping that goes in. A Struct's field `http_port` is
 """
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
+
+HIDDEN: Final = "***"
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -28,8 +31,9 @@ def read(settings: type[T], environ: Mapping[str, str]) -> T:
         try:
             msgspec.convert(value, fields[name].type, strict=False)
         except msgspec.ValidationError as error:
-            shown = "(hidden)" if is_secret(name) else repr(value)
-            raise ConfigError(f"{name.upper()} is {shown}: {error}") from error
+            shown = "(hidden)" if is_secret(name) else repr(without_secrets(value))
+            allowed = _allowed(fields[name].type)
+            raise ConfigError(f"{name.upper()} is {shown}: {error}{allowed}") from error
     try:
         return msgspec.convert(values, settings, strict=False)
     except msgspec.ValidationError as error:
@@ -43,9 +47,39 @@ def is_secret(name: str) -> bool:
     return any(word in name.lower() for word in ("pass", "token", "secret", "key"))
 
 
+def without_secrets(value: str) -> str:
+    """The value as it may be shown: a URL's user, password and query are hidden."""
+    if "://" not in value:
+        return value
+    try:
+        url = urlsplit(value)
+    except ValueError:  # a host that can't be one
+        return f"{value.partition('://')[0]}://{HIDDEN}"
+    _, at, host = url.netloc.rpartition("@")
+    hidden = {
+        "netloc": f"{HIDDEN}@{host}" if at else host,
+        "query": HIDDEN if url.query else "",
+        "fragment": HIDDEN if url.fragment else "",
+    }
+    return urlunsplit(url._replace(**hidden))
+
+
 def redacted(settings: msgspec.Struct) -> dict[str, object]:
     """The settings by variable name, secrets hidden, for people to read."""
     return {
-        name.upper(): ("***" if value else "") if is_secret(name) else value
+        name.upper(): _redacted(name, value)
         for name, value in msgspec.structs.asdict(settings).items()
     }
+
+
+def _redacted(name: str, value: object) -> object:
+    if is_secret(name):
+        return HIDDEN if value else ""
+    return without_secrets(value) if isinstance(value, str) else value
+
+
+def _allowed(kind: Any) -> str:
+    """What msgspec's own message doesn't say: the values of a choice."""
+    if get_origin(kind) is Literal:
+        return f"; allowed is {' or '.join(get_args(kind))}"
+    return "; allowed is true or false" if kind is bool else ""

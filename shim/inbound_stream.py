@@ -83,8 +83,13 @@ class InboundStream:
                 and flags == PLAIN_FLAGS
                 and kind == pcmu.PAYLOAD_TYPE
             ):
+                samples = len(datagram) - HEADER.size
+                self.timestamp_ms = int(self._media_ms)
+                self._media_ms += samples / pcmu.BYTES_PER_MS
+                self._next_sequence = sequence + 1 & 0xFFFF
+                self._next_timestamp = timestamp + samples & 0xFFFFFFFF
                 self.counts.received += 1
-                return self._deliver(sequence, timestamp, datagram[HEADER.size :])
+                return datagram[HEADER.size :]
         return self._judge(datagram, now_ns)
 
     def _deliver(self, sequence: int, timestamp: int, payload: bytes) -> bytes:

@@ -5,10 +5,13 @@ continues the stream from there with the same SSRC.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from shim.control import CallSpec
 from shim.pcmu import FRAME_BYTES, PAYLOAD_TYPE, PTIME_NS
-from shim.rtp_packet import HEADER, PLAIN_FLAGS
+from shim.rtp_packet import FRAME, PLAIN_FLAGS
+
+_PCMU: Final = PLAIN_FLAGS << 8 | PAYLOAD_TYPE
 
 
 class OutboundStream:
@@ -24,13 +27,22 @@ class OutboundStream:
     `send_errors` counts frames that the kernel did not take.
     """
 
-    __slots__ = ("_first_sequence", "_send", "_sent", "_ssrc", "_timestamp", "send_errors")
+    __slots__ = (
+        "_count",
+        "_first_sequence",
+        "_send",
+        "_sent",
+        "_ssrc",
+        "_timestamp",
+        "send_errors",
+    )
 
     def __init__(
         self, call: CallSpec, send: Callable[[bytes], int], sent: memoryview, now_ns: int
     ) -> None:
         self._send = send
         self._sent = sent
+        self._count = sent[0]
         self._ssrc = call.ssrc
         self._first_sequence = call.first_sequence
         ticks = max(0, now_ns - call.epoch_ns) // PTIME_NS
@@ -39,19 +51,19 @@ class OutboundStream:
 
     def send(self, frame: bytes) -> None:
         """Send one frame of 160 bytes."""
-        count = self._sent[0]
+        count = self._count
         timestamp = self._timestamp
-        header = HEADER.pack(
-            PLAIN_FLAGS,
-            PAYLOAD_TYPE,
-            (self._first_sequence + count) & 0xFFFF,
+        packet = FRAME.pack(
+            _PCMU,
+            self._first_sequence + count & 0xFFFF,
             timestamp & 0xFFFFFFFF,
             self._ssrc,
+            frame,
         )
         self._timestamp = timestamp + FRAME_BYTES
-        self._sent[0] = count + 1
+        self._count = self._sent[0] = count + 1
         try:
-            self._send(header + frame)
+            self._send(packet)
         except OSError:
             # A full buffer, or an ICMP error that an earlier packet brought back: this frame is
             # lost, as on any network. A resend would come too late.

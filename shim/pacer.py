@@ -1,17 +1,19 @@
 """One clock for all calls of a worker: who sends a frame when.
 
-Pure arithmetic on monotonic nanoseconds. Time is cut into slots of one millisecond; a call
-sends in every 20th slot, and calls are spread over the slots so that they don't all send at
-once. Slots are counted from the clock's zero, so deadlines are absolute and never drift, and
-the tick number of a frame is the same in every process of the machine.
+Pure arithmetic on monotonic nanoseconds. Time is cut into slots of 5 ms; a call sends in every
+4th slot, and calls are spread over the slots so that they don't all send at once. Slots are
+counted from the clock's zero, so deadlines are absolute and never drift.
+
+More and shorter slots would spread calls further, but each costs a wake-up of this process and
+of those that it sends to: with 300 calls, 20 slots of 1 ms cost 10 % more CPU than 4 of 5 ms.
 """
 
 from typing import Final, Protocol
 
 from shim.control import LATENESS_BOUNDS_MS
-from shim.pcmu import PTIME_MS, PTIME_NS
+from shim.pcmu import PTIME_NS
 
-SLOTS: Final = PTIME_MS
+SLOTS: Final = 4
 SLOT_NS: Final = PTIME_NS // SLOTS
 CATCH_UP_FRAMES: Final = 3
 """After a stall, at most so many frames per call are sent at once; older ticks are skipped."""
@@ -45,9 +47,15 @@ class Pacer:
     def __len__(self) -> int:
         return sum(map(len, self._slots))
 
-    def add(self, stream: Paced) -> None:
-        """Give the stream a place in the slot with the fewest streams."""
-        min(self._slots, key=len).append(stream)
+    def add(self, stream: Paced, slot: int | None = None) -> int:
+        """Give the stream a place, in the slot with the fewest streams; returns the slot.
+
+        A stream that another worker has begun keeps its `slot`, and so its cadence.
+        """
+        if slot is None:
+            slot = min(range(SLOTS), key=lambda number: len(self._slots[number]))
+        self._slots[slot].append(stream)
+        return slot
 
     def remove(self, stream: Paced) -> None:
         """Take the stream out; one that is not there is no error."""

@@ -45,6 +45,11 @@ class Playout:
         return len(self._frames) * FRAME_BYTES + len(self._tail)
 
     @property
+    def queued_frames(self) -> int:
+        """How many whole frames wait."""
+        return len(self._frames)
+
+    @property
     def pending_marks(self) -> int:
         """How many marks have not passed yet."""
         return len(self._marks)

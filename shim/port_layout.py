@@ -27,7 +27,7 @@ _WORD: Final = 8
 # Port record: the first cache line is the supervisor's, the second the worker's.
 _LEASE: Final = struct.Struct("<BxHIQ34s")
 _FRAMES_OUT: Final = 64
-_FRAMES_IN: Final = 72
+_STREAM_WORDS: Final = 3
 SEATS: Final = 2
 """Processes that may serve a worker's slot at the same time. Its record begins with their
 heartbeats."""
@@ -117,15 +117,18 @@ class PortLayout:
         return self._words[(self._at(port) + _FRAMES_OUT) // _WORD]
 
     def reset_frames(self, port: int) -> None:
-        """Set the port's counters to 0, before a new call starts (supervisor only)."""
-        at = self._at(port)
-        self._words[(at + _FRAMES_OUT) // _WORD] = 0
-        self._words[(at + _FRAMES_IN) // _WORD] = 0
+        """Set the worker's words of the port to 0, before a new call starts (supervisor only)."""
+        words = self.stream_words(port)
+        for index in range(len(words)):
+            words[index] = 0
 
     def stream_words(self, port: int) -> memoryview:
-        """The worker's two words of a port: [frames sent, frames received], as unsigned 64 bit."""
+        """The worker's words of a port, unsigned 64 bit: frames sent, frames received, pacer slot.
+
+        The slot is written as its number plus 1; 0 stands for none yet.
+        """
         first = (self._at(port) + _FRAMES_OUT) // _WORD
-        return self._words[first : first + 2]
+        return self._words[first : first + _STREAM_WORDS]
 
     def heartbeat_ns(self, worker: int, seat: int) -> int:
         """The monotonic time at which a worker's loop was last seen alive."""

@@ -6,6 +6,9 @@ from typing import Final, NamedTuple
 HEADER: Final = struct.Struct("!BBHII")
 """Flags, marker and payload type, sequence number, timestamp, SSRC: 12 bytes."""
 
+FRAME: Final = struct.Struct("!HHII160s")
+"""A packet with one frame: flags with marker and type as one number, then as `HEADER`."""
+
 VERSION: Final = 2
 PLAIN_FLAGS: Final = VERSION << 6
 """The first byte of a packet without padding, extension and contributing sources."""

@@ -15,12 +15,16 @@ import uvloop
 
 from shim import environment, log_setup
 from shim.config import ShimConfig, tls_context
+from shim.control import SOCKET_NAME
 from shim.environment import ConfigError
 from supervisor.config import SupervisorConfig, check
+from supervisor.media_ports import check_host
 from supervisor.supervise import Setup, Supervisor, SupervisorFailed
 
 EXIT_CONFIG: Final = 78
 """EX_CONFIG of sysexits.h: starting again won't help."""
+SOCKET_PATH_BYTES: Final = 107
+"""The longest name of a Unix socket (unix(7): 108 bytes, one of them ends it)."""
 
 
 def main() -> int:
@@ -54,6 +58,8 @@ def _read_setup(own: Mapping[str, str]) -> Setup:
     config = environment.read(SupervisorConfig, merged)
     cpus = config.worker_cpus(sorted(os.sched_getaffinity(0)))
     check(config, len(cpus))
+    variable = "RTP_BIND_HOST" if config.rtp_bind_host else "EXTERNAL_MEDIA_HOST"
+    check_host(variable, config.rtp_bind_host or config.external_media_host)
     tls_context(environment.read(ShimConfig, merged))  # so that no worker fails on it
     return Setup(config, cpus, merged)
 
@@ -67,6 +73,11 @@ def _raise_fd_limit() -> None:
 @contextmanager
 def _locked(run_dir: Path) -> Iterator[None]:
     """Make sure that no other supervisor uses the run directory."""
+    spare_bytes = SOCKET_PATH_BYTES - len(os.fsencode(run_dir / SOCKET_NAME))
+    if spare_bytes < 0:
+        raise ConfigError(
+            f"RUN_DIR is {str(run_dir)!r}: allowed is a path shorter by {-spare_bytes} bytes"
+        )
     try:
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY)

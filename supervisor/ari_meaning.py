@@ -17,7 +17,7 @@ from supervisor.call_events import (
     StepFailed,
 )
 from supervisor.call_names import CallNames
-from supervisor.call_state import Call, Leg, Part, Phase, Presence
+from supervisor.call_state import Call, Leg, Part, Phase
 
 INTERNAL_CHANNELS: Final = ("UnicastRTP/", "Snoop/", "Announcer/", "Recorder/")
 """Channels that Asterisk makes for an app's own purposes enter the app too; nobody calls."""
@@ -69,14 +69,12 @@ def reconcile(
     events: list[Event] = [
         CallerLeft(call.channel_id) for call in older if call.channel_id not in present
     ]
-    events += [
-        MediaLegLeft(call.call_sid)
-        for call in older
-        if call.media is Presence.PRESENT and names.media_id(call.call_sid) not in present
-    ]
     legs_of = {bridge.id: set(bridge.channels) for bridge in bridges}
     for call in older:
+        # In the set-up what the list lacks may have been made since: the set-up notices itself.
         if call.phase is Phase.UP and call.up_ns < asked_ns:
+            if names.media_id(call.call_sid) not in present:
+                events.append(MediaLegLeft(call.call_sid))
             events += _bridge_events(call, names, legs_of)
     known = {call.channel_id for call in calls.values()}
     events += [

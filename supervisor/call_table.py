@@ -175,7 +175,8 @@ class CallTable:
                     return _remove_parts(call)
                 return self._end(call, f"{step} failed: {reason}", OnEnd.CONTINUE, now_ns)
             case StreamStarted():
-                call.stream = Presence.PRESENT
+                if call.stream is Presence.REQUESTED:
+                    call.stream = Presence.PRESENT
                 return []
             case StreamEnded(reason=reason, failed=failed):
                 on_end = OnEnd.CONTINUE if failed else self.rules.on_stream_end

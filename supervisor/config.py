@@ -8,8 +8,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from shim.environment import ConfigError
+from shim.environment import ConfigError, without_secrets
+from supervisor.admission import ASTERISK_PORTS_PER_CALL
+from supervisor.ari_connection import AriSettings
 
+MIN_ASTERISK_PORTS = 2 * ASTERISK_PORTS_PER_CALL
+"""For one call; one more is the reserve of admission."""
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
@@ -26,6 +30,9 @@ RENEWABLE = frozenset(
     }
 )
 """What SIGHUP takes over of the supervisor's settings; it does so with all of the workers'."""
+
+
+ARI_VARIABLES = {"base": "ARI_BASE", "user": "ARI_USER", "password": "ARI_PASS", "app": "ARI_APP"}
 
 
 class SupervisorConfig(msgspec.Struct, frozen=True):
@@ -76,6 +83,15 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
         base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")
         return base / f"open-telephony-stack-{os.getuid()}"
 
+    def ari_settings(self) -> AriSettings:
+        """Where ARI is, as whom, for which app; raises ConfigError."""
+        try:
+            return AriSettings(self.ari_base, self.ari_user, self.ari_pass, self.ari_app)
+        except ValueError as error:
+            field, _, what = str(error).partition(" ")
+            what = what.replace(self.ari_base, without_secrets(self.ari_base))
+            raise ConfigError(f"{ARI_VARIABLES[field]} {what}") from error
+
     def custom_parameters(self) -> dict[str, str]:
         """STREAM_PARAMETERS as a dictionary; raises ConfigError."""
         try:
@@ -106,7 +122,7 @@ def check(config: SupervisorConfig, workers: int) -> None:
         ConfigError: names variable, value and what is allowed.
     """
     _check_ports(config, workers)
-    _check_url("ARI_BASE", config.ari_base, ("http", "https"))
+    config.ari_settings()
     _check_url("ECS_MEDIA_WSS_URL", config.ecs_media_wss_url, ("ws", "wss"))
     config.custom_parameters()
     _check_encryption(config)
@@ -120,6 +136,12 @@ def _check_ports(config: SupervisorConfig, workers: int) -> None:
             f"RTP_PORT_START is {start} and RTP_PORT_END is {end}: {max(ports, 0)} ports are too "
             f"few, allowed is at least one for each of the {workers} workers"
         )
+    start, end = config.asterisk_rtp_start, config.asterisk_rtp_end
+    if end - start + 1 < MIN_ASTERISK_PORTS:
+        raise ConfigError(
+            f"ASTERISK_RTP_START is {start} and ASTERISK_RTP_END is {end}, allowed is a range of "
+            f"at least {MIN_ASTERISK_PORTS} ports"
+        )
 
 
 def _check_url(name: str, value: str, schemes: tuple[str, ...]) -> None:
@@ -130,7 +152,7 @@ def _check_url(name: str, value: str, schemes: tuple[str, ...]) -> None:
         usable = False
     if not usable:
         allowed = " or ".join(f"{scheme}://host[:port]/..." for scheme in schemes)
-        raise ConfigError(f"{name} is {value!r}, allowed is {allowed}")
+        raise ConfigError(f"{name} is {without_secrets(value)!r}, allowed is {allowed}")
 
 
 def _check_encryption(config: SupervisorConfig) -> None:
@@ -139,8 +161,9 @@ def _check_encryption(config: SupervisorConfig) -> None:
         return
     url = urlsplit(config.ecs_media_wss_url)
     if url.scheme == "ws" and not _is_loopback(url.hostname or ""):
+        shown = without_secrets(config.ecs_media_wss_url)
         raise ConfigError(
-            f"ECS_MEDIA_WSS_URL is {config.ecs_media_wss_url!r}, which is not encrypted; "
+            f"ECS_MEDIA_WSS_URL is {shown!r}, which is not encrypted; "
             "allowed is wss://, or ws:// to this machine, or ALLOW_UNENCRYPTED=true on an "
             "encrypted network"
         )

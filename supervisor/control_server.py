@@ -14,6 +14,8 @@ from shim.control_channel import ControlChannel
 log = structlog.get_logger()
 
 BACKLOG: Final = 64
+ACCEPT_AGAIN_S: Final = 0.5
+"""Pause when no file descriptor is left: who waits to be accepted would be reported in a loop."""
 
 WorkerChannel = ControlChannel[FromWorker]
 
@@ -44,23 +46,31 @@ class ControlServer:
         self._sock.listen(BACKLOG)
         self._channels: set[WorkerChannel] = set()
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._sock, self._accept)
+        self._pause: asyncio.TimerHandle | None = None
+        self._listen()
 
     def close(self) -> None:
         """Stop to listen, and close all connections."""
+        if self._pause is not None:
+            self._pause.cancel()
         self._loop.remove_reader(self._sock)
         self._sock.close()
         self._path.unlink(missing_ok=True)
         for channel in list(self._channels):
             channel.close("the supervisor ends")
 
+    def _listen(self) -> None:
+        self._loop.add_reader(self._sock, self._accept)
+
     def _accept(self) -> None:
         try:
             sock, _ = self._sock.accept()
         except BlockingIOError:
             return
-        except OSError as error:  # no file descriptors: the worker tries again
+        except OSError as error:
             log.error("worker_not_accepted", reason=error.strerror)
+            self._loop.remove_reader(self._sock)
+            self._pause = self._loop.call_later(ACCEPT_AGAIN_S, self._listen)
             return
         handlers = _Handlers(self._owner, self._channels)
         handlers.channel = ControlChannel(

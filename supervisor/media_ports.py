@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from shim.environment import ConfigError
 from supervisor.port_table import PortTable
 
 log = structlog.get_logger()
@@ -22,6 +23,21 @@ BIND_TRIES: Final = 16
 
 class NoPortError(Exception):
     """No worker has a port for the call; the text says why."""
+
+
+def check_host(variable: str, host: str) -> None:
+    """Try to bind there, so that a bad address shows at the start and not with each call.
+
+    Raises:
+        ConfigError: `variable` holds no IPv4 address of this machine.
+    """
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((host, 0))
+    except OSError as error:
+        raise ConfigError(
+            f"{variable} is {host!r}: {error.strerror}; allowed is an IPv4 address of this machine"
+        ) from error
 
 
 class MediaPorts:

@@ -67,9 +67,10 @@ class PortTable:
         lease = self._leased.pop(port, None)
         if lease is None:
             return
-        rest = Lease(PortState.QUARANTINED, lease.worker, lease.generation, now_ns, "")
+        owner = self._owner(port)
+        rest = Lease(PortState.QUARANTINED, owner, lease.generation, now_ns, "")
         self._layout.write_lease(port, rest)
-        self._resting[self._owner(port)].append((now_ns, port))
+        self._resting[owner].append((now_ns, port))
 
     def counts(self, worker: int) -> dict[str, int]:
         """How many ports of a slice are in which state."""

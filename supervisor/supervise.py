@@ -17,7 +17,6 @@ from shim.environment import ConfigError
 from shim.port_layout import Shape
 from supervisor import systemd
 from supervisor.admission import Limits
-from supervisor.ari_connection import AriSettings
 from supervisor.asterisk_watch import AsteriskWatch
 from supervisor.call_control import CallControl
 from supervisor.call_names import CallNames, new_sid
@@ -80,8 +79,7 @@ class Supervisor:
         )
         names = CallNames(config.ari_app)
         self._table = CallTable(_rules(config), lambda: new_sid("CA"))
-        ari = AriSettings(config.ari_base, config.ari_user, config.ari_pass, config.ari_app)
-        self._watch = AsteriskWatch(ari, self._table, names, self._on_replaced)
+        self._watch = AsteriskWatch(config.ari_settings(), self._table, names, self._on_replaced)
         self._control = CallControl(self._table, self._watch.ari, names, config.external_media_host)
         self._watch.control = self._control
         self._streams = StreamControl(

@@ -27,7 +27,6 @@ log = structlog.get_logger()
 EXIT_CONFIG: Final = 78
 """A worker exits with it when starting again won't help (EX_CONFIG of sysexits.h)."""
 WATCH_S: Final = 0.2
-HELLO_TIMEOUT_S: Final = 15.0
 ADOPTION_S: Final = 1.5
 """A new supervisor waits so long for the workers of an earlier one to say Hello."""
 RELEASE_TIMEOUT_S: Final = 8.0
@@ -61,12 +60,16 @@ class PoolError(Exception):
 
 
 class PoolSettings(msgspec.Struct, frozen=True):
-    """`cpus` has one entry per worker; `environment` is what workers are started with."""
+    """`cpus` has one entry per worker; `environment` is what workers are started with.
+
+    A worker that hasn't said Hello after `hello_timeout_s` is killed.
+    """
 
     run_dir: Path
     cpus: tuple[int, ...]
     environment: dict[str, str]
     backoff: Backoff = Backoff()
+    hello_timeout_s: float = 15.0
 
 
 class WorkerPool:
@@ -144,7 +147,7 @@ class WorkerPool:
             raise PoolError(f"worker {worker} is {slot.state} or being replaced already")
         slot.coming = await self._spawn(slot)
         coming = slot.coming
-        ends = [asyncio.create_task(event.wait()) for event in (coming.ready, coming.gone)]
+        ends = [asyncio.ensure_future(end) for end in (coming.ready.wait(), coming.exited())]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for end in ends:
             end.cancel()
@@ -211,7 +214,7 @@ class WorkerPool:
         self._owner.on_worker_lost(slot.index)
 
     def _greet(self, channel: WorkerChannel, hello: Hello) -> None:
-        seat = self._seat_for(hello)
+        seat = None if self._stopping else self._seat_for(hello)
         if seat is None:
             log.warning("worker_turned_away", worker=hello.worker, pid=hello.pid)
             channel.send(StopWorker())
@@ -229,7 +232,8 @@ class WorkerPool:
 
     def _seat_for(self, hello: Hello) -> Seat | None:
         """The seat of a worker that says Hello; None if it has no business here."""
-        if hello.table_id != self._layout.table_id or not 0 <= hello.worker < len(self.slots):
+        placed = 0 <= hello.worker < len(self.slots) and 0 <= hello.seat < SEATS
+        if hello.table_id != self._layout.table_id or not placed or hello.pid <= 0:
             return None
         slot = self.slots[hello.worker]
         for seat in slot.seats:
@@ -270,7 +274,8 @@ class WorkerPool:
             sys.executable, *arguments, env=self._settings.environment
         )
         seat = Seat(number, process, process.pid)
-        asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._expect_hello, slot, seat)
+        patience_s = self._settings.hello_timeout_s
+        asyncio.get_running_loop().call_later(patience_s, self._expect_hello, slot, seat)
         return seat
 
     def _expect_hello(self, slot: WorkerSlot, seat: Seat) -> None:

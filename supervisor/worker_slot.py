@@ -63,11 +63,13 @@ class Seat:
             return  # it is dead already, which is what was wanted
 
     async def exited(self) -> int | None:
-        """Wait until the worker is gone; returns the exit code of a child of ours."""
-        if self.process is None:
+        """Wait until the worker is gone; returns the exit code of a child of ours.
+
+        What it said last can still be unread when it has exited: its connection ends after that.
+        """
+        code = await self.process.wait() if self.process is not None else None
+        if self.process is None or self.channel is not None:
             await self.gone.wait()
-            return None
-        code = await self.process.wait()
         self.gone.set()
         return code
 

@@ -1,0 +1,345 @@
+"""The call table on literal events: each walk shows what comes out for what goes in."""
+
+import pytest
+
+from shim.control import CallStats
+from supervisor import call_events as ev
+from supervisor.call_events import Command, Event
+from supervisor.call_state import Call, Leg, OnEnd, Part, Phase, Presence
+from supervisor.call_table import REMOVAL_RETRY_NS, CallTable, Rules
+
+SECOND_NS = 1_000_000_000
+RULES = Rules(on_stream_end=OnEnd.HANG_UP, setup_timeout_ns=10 * SECOND_NS)
+STATS = CallStats(frames_out=7)
+A = "CA1"
+SET_UP: list[Event] = [
+    ev.CallerEntered("caller-1", "+15550100", "+15551234567"),
+    ev.Placed(A, worker=1, port=20_000),
+    ev.BridgeCreated(A),
+    ev.MediaLegCreated(A),
+    ev.MediaLegEntered(A),
+    ev.Joined(A, Leg.CALLER),
+    ev.Joined(A, Leg.MEDIA),
+]
+REMOVE_BRIDGE = ev.RemovePart(A, Part.BRIDGE)
+REMOVE_MEDIA = ev.RemovePart(A, Part.MEDIA)
+HANG_UP = ev.RemovePart(A, Part.CALLER)
+GO_ON = ev.ContinueCaller(A)
+
+
+class Walk:
+    """A table, its clock, and the commands that came out of the last event."""
+
+    def __init__(self, rules: Rules = RULES) -> None:
+        self.sids = iter(["CA1", "CA2", "CA3"])
+        self.table = CallTable(rules, lambda: next(self.sids))
+        self.now_ns = SECOND_NS
+
+    def take(self, *events: Event) -> list[Command]:
+        """Let events happen one after the other; the commands of the last one."""
+        commands: list[Command] = []
+        for event in events:
+            commands = self.table.handle(event, self.now_ns)
+        return commands
+
+    def wait(self, duration_ns: int) -> list[Command]:
+        """Let time pass, and do what is due then."""
+        self.now_ns += duration_ns
+        return self.table.expire(self.now_ns)
+
+    @property
+    def call(self) -> Call:
+        return self.table.calls[A]
+
+
+@pytest.fixture
+def walk() -> Walk:
+    """An empty table."""
+    return Walk()
+
+
+@pytest.fixture
+def up() -> Walk:
+    """A table with a call that is up, its stream accepted."""
+    walk = Walk()
+    walk.take(*SET_UP, ev.StreamStarted(A))
+    assert walk.call.phase is Phase.UP
+    return walk
+
+
+def test_set_up_step_by_step(walk: Walk) -> None:
+    """Each step of a normal call asks for exactly the next ones."""
+    assert walk.take(SET_UP[0]) == [ev.Place(A)]
+    assert walk.take(SET_UP[1]) == [ev.CreateBridge(A), ev.CreateMediaLeg(A), ev.OpenStream(A)]
+    assert walk.take(SET_UP[2]) == [ev.Join(A, Leg.CALLER)]
+    assert walk.take(SET_UP[3]) == []
+    assert walk.take(SET_UP[4]) == [ev.Join(A, Leg.MEDIA)]
+    assert walk.take(SET_UP[5]) == []
+    walk.now_ns += 9
+    assert walk.take(SET_UP[6]) == []
+    assert walk.call.phase is Phase.UP
+    assert walk.call.up_ns == SECOND_NS + 9
+    assert (walk.call.worker, walk.call.port) == (1, 20_000)
+    assert walk.table.next_deadline_ns() is None
+    assert walk.table.find("caller-1") is walk.call
+
+
+@pytest.mark.parametrize(
+    "order", [(2, 3, 4), (2, 4, 3), (3, 2, 4), (3, 4, 2), (4, 2, 3), (4, 3, 2)]
+)
+def test_set_up_in_any_order(walk: Walk, order: tuple[int, ...]) -> None:
+    """Bridge, media leg and its StasisStart may come in any order: both legs are joined once."""
+    walk.take(*SET_UP[:2])
+    joins = [command for step in order for command in walk.take(SET_UP[step])]
+    assert sorted(joins, key=repr) == [ev.Join(A, Leg.CALLER), ev.Join(A, Leg.MEDIA)]
+
+
+def test_up_waits_for_the_media_address(walk: Walk) -> None:
+    """Both legs joined is not enough: audio flows once Asterisk's media address is known."""
+    walk.take(*SET_UP[:3], *SET_UP[4:])
+    assert walk.call.phase is Phase.SETTING_UP
+    walk.take(ev.MediaLegCreated(A))
+    assert walk.call.phase is Phase.UP
+
+
+def test_the_caller_hangs_up(up: Walk) -> None:
+    """A call that is up ends in parallel and is forgotten when the last part is gone."""
+    assert up.take(ev.CallerLeft("caller-1")) == [
+        REMOVE_MEDIA,
+        REMOVE_BRIDGE,
+        ev.CloseStream(A, "caller hung up"),
+    ]
+    assert up.take(ev.StreamClosed(A, STATS)) == []
+    assert up.take(ev.PartRemoved(A, Part.BRIDGE)) == []
+    call = up.call
+    assert up.take(ev.PartRemoved(A, Part.MEDIA)) == [ev.Forget(A, call)]
+    assert call.stats == STATS
+    assert not up.table.calls
+    assert up.table.find("caller-1") is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        (1, []),
+        (2, [ev.CloseStream(A, "caller hung up")]),
+        (3, [REMOVE_BRIDGE, ev.CloseStream(A, "caller hung up")]),
+        (4, [REMOVE_MEDIA, REMOVE_BRIDGE, ev.CloseStream(A, "caller hung up")]),
+        (7, [REMOVE_MEDIA, REMOVE_BRIDGE, ev.CloseStream(A, "caller hung up")]),
+    ],
+)
+def test_hang_up_at_each_step(walk: Walk, steps: int, expected: list[Command]) -> None:
+    """What exists is removed at once, what is only requested when its answer is there."""
+    walk.take(*SET_UP[:steps])
+    at_once = [c for c in walk.take(ev.CallerLeft("caller-1")) if not isinstance(c, ev.Forget)]
+    assert at_once == expected
+    later: list[Command] = []
+    if steps in (2, 3):
+        later += walk.take(ev.MediaLegCreated(A))
+    if steps == 2:
+        later += walk.take(ev.BridgeCreated(A))
+    if steps > 1:
+        assert {REMOVE_MEDIA, REMOVE_BRIDGE} == set(at_once + later) & {REMOVE_MEDIA, REMOVE_BRIDGE}
+        removed = [ev.PartRemoved(A, part) for part in (Part.MEDIA, Part.BRIDGE)]
+        walk.take(*removed, ev.StreamClosed(A, STATS))
+    assert not walk.table.calls
+
+
+@pytest.mark.parametrize("step", [Part.BRIDGE, Part.MEDIA, "join caller", "join media"])
+def test_a_step_fails(walk: Walk, step: str) -> None:
+    """The caller goes on in the dialplan, and what the step may have made is removed."""
+    steps = SET_UP[:2] if step in (Part.BRIDGE, Part.MEDIA) else SET_UP[:5]
+    walk.take(*steps)
+    commands = walk.take(ev.StepFailed(A, step, "no answer"))
+    assert commands[0] == GO_ON
+    assert commands[-1] == ev.CloseStream(A, f"{step} failed: no answer")
+    made = [REMOVE_MEDIA, REMOVE_BRIDGE] if "join" in step else [ev.RemovePart(A, Part(step))]
+    assert commands[1:-1] == made
+
+
+def test_a_second_step_fails_too(walk: Walk) -> None:
+    """The other creation's failure is no new end, but its part is removed as well."""
+    walk.take(*SET_UP[:2], ev.StepFailed(A, Part.BRIDGE, "500"))
+    assert walk.take(ev.StepFailed(A, Part.MEDIA, "500")) == [REMOVE_MEDIA]
+    assert walk.call.reason == "bridge failed: 500"
+
+
+def test_no_worker_takes_the_call(walk: Walk) -> None:
+    """Without a place the caller goes on in the dialplan, and nothing else was made."""
+    walk.take(SET_UP[0])
+    assert walk.take(ev.PlacementFailed(A, "no port")) == [GO_ON]
+    call = walk.call
+    assert walk.take(ev.PartRemoved(A, Part.CALLER)) == [ev.Forget(A, call)]
+    assert (call.reason, call.up_ns) == ("no port", 0)
+
+
+def test_set_up_timeout(walk: Walk) -> None:
+    """A set-up that takes too long ends; what is still requested is removed when it answers."""
+    walk.take(*SET_UP[:3])
+    assert walk.table.next_deadline_ns() == 11 * SECOND_NS
+    assert walk.wait(10 * SECOND_NS - 1) == []
+    assert walk.wait(1) == [GO_ON, REMOVE_BRIDGE, ev.CloseStream(A, "setup_timeout")]
+    assert walk.table.next_deadline_ns() is None
+    assert walk.take(ev.MediaLegCreated(A)) == [REMOVE_MEDIA]
+
+
+def test_the_voice_server_ends_the_stream() -> None:
+    """What becomes of the caller is the operator's decision."""
+    for on_end, expected in ((OnEnd.HANG_UP, HANG_UP), (OnEnd.CONTINUE, GO_ON)):
+        walk = Walk(Rules(on_end, 10 * SECOND_NS))
+        walk.take(*SET_UP)
+        commands = walk.take(ev.StreamEnded(A, "closed with 1000", failed=False))
+        assert commands == [
+            expected,
+            REMOVE_MEDIA,
+            REMOVE_BRIDGE,
+            ev.CloseStream(A, "closed with 1000"),
+        ]
+
+
+def test_the_voice_server_fails(up: Walk) -> None:
+    """A voice server that can't be reached gives the caller back to the dialplan, always."""
+    assert up.take(ev.StreamEnded(A, "unreachable", failed=True))[0] == GO_ON
+
+
+def test_a_worker_gives_up(up: Walk) -> None:
+    """A call that its worker lets go of unasked ends; there is no stream left to close."""
+    assert up.take(ev.StreamClosed(A, STATS)) == [GO_ON, REMOVE_MEDIA, REMOVE_BRIDGE]
+
+
+def test_a_lost_stream_moves(up: Walk) -> None:
+    """A call whose worker died moves, and ends at its new worker as any other."""
+    assert up.take(ev.StreamLost(A)) == [ev.MoveStream(A)]
+    assert up.take(ev.StreamMoved(A, worker=0)) == []
+    assert up.call.worker == 0
+    assert up.call.phase is Phase.UP
+    assert up.take(ev.CallerLeft("caller-1"))[-1] == ev.CloseStream(A, "caller hung up")
+
+
+def test_a_stream_is_lost_in_the_set_up(walk: Walk) -> None:
+    """The set-up goes on while the stream moves."""
+    walk.take(*SET_UP[:4])
+    assert walk.take(ev.StreamLost(A)) == [ev.MoveStream(A)]
+    walk.take(ev.StreamMoved(A, worker=0), *SET_UP[4:])
+    assert walk.call.phase is Phase.UP
+
+
+def test_a_worker_dies_while_the_call_ends(up: Walk) -> None:
+    """A call that is ending doesn't move: its stream is gone with the worker."""
+    up.take(ev.CallerLeft("caller-1"))
+    assert up.take(ev.StreamLost(A)) == []
+    up.take(ev.PartRemoved(A, Part.BRIDGE), ev.PartRemoved(A, Part.MEDIA))
+    assert not up.table.calls
+
+
+@pytest.mark.parametrize("part", [Part.MEDIA, Part.BRIDGE])
+def test_removal_fails_and_is_retried(up: Walk, part: Part) -> None:
+    """A part that can't be removed now is tried again until it is gone."""
+    up.take(ev.CallerLeft("caller-1"), ev.StreamClosed(A, STATS))
+    other = Part.BRIDGE if part is Part.MEDIA else Part.MEDIA
+    up.take(ev.PartRemoved(A, other))
+    for _ in range(3):
+        assert up.take(ev.RemovalFailed(A, part)) == []
+        assert up.wait(REMOVAL_RETRY_NS - 1) == []
+        assert up.wait(1) == [ev.RemovePart(A, part)]
+    call = up.call
+    assert up.take(ev.PartRemoved(A, part)) == [ev.Forget(A, call)]
+
+
+def test_letting_the_caller_go_fails(walk: Walk) -> None:
+    """A caller who can't be given back now is tried again, and may leave by hanging up."""
+    walk.take(SET_UP[0], ev.PlacementFailed(A, "no port"), ev.RemovalFailed(A, Part.CALLER))
+    assert walk.wait(REMOVAL_RETRY_NS) == [GO_ON]
+    call = walk.call
+    assert walk.take(ev.CallerLeft("caller-1")) == [ev.Forget(A, call)]
+
+
+def test_a_removal_fails_of_what_is_gone(up: Walk) -> None:
+    """The caller hung up while the request failed: the retry has nothing to do."""
+    up.take(ev.StreamEnded(A, "", failed=True), ev.CallerLeft("caller-1"))
+    up.take(ev.RemovalFailed(A, Part.CALLER))
+    assert up.wait(REMOVAL_RETRY_NS) == []
+    assert up.call.caller is Presence.ABSENT
+
+
+def test_the_media_leg_is_lost(up: Walk) -> None:
+    """Without its media leg a call ends, and the caller goes on in the dialplan."""
+    assert up.take(ev.MediaLegLeft(A)) == [
+        GO_ON,
+        REMOVE_BRIDGE,
+        ev.CloseStream(A, "media leg lost"),
+    ]
+
+
+def test_the_media_leg_is_lost_before_its_answer(walk: Walk) -> None:
+    """Its creation is under way, so it is removed when the answer is there."""
+    walk.take(*SET_UP[:3])
+    assert REMOVE_MEDIA not in walk.take(ev.MediaLegLeft(A))
+    assert walk.take(ev.MediaLegCreated(A)) == [REMOVE_MEDIA]
+
+
+@pytest.mark.parametrize("leg", list(Leg))
+def test_a_leg_is_missing_in_the_bridge(up: Walk, leg: Leg) -> None:
+    """A leg that is not in the bridge any more is put there again; the call stays up."""
+    assert up.take(ev.LegMissing(A, leg)) == [ev.Join(A, leg)]
+    assert up.take(ev.LegMissing(A, leg)) == [ev.Join(A, leg)]
+    up.take(ev.Joined(A, leg))
+    assert (up.call.phase, up.call.up_ns) == (Phase.UP, SECOND_NS)
+
+
+def test_digits_both_ways(up: Walk) -> None:
+    """A key goes to the worker, digits of the voice server to the caller, until the call ends."""
+    assert up.take(ev.DigitPressed("caller-1", "5")) == [ev.PressDigit(A, "5")]
+    assert up.take(ev.DigitsWanted(A, "12#")) == [ev.SendDigits(A, "12#")]
+    up.take(ev.CallerLeft("caller-1"))
+    assert up.take(ev.DigitPressed("caller-1", "6")) == []
+    assert up.take(ev.DigitsWanted(A, "3")) == []
+
+
+def test_a_caller_is_announced_twice(walk: Walk) -> None:
+    """A second StasisStart of the same channel makes no second call, at whichever step."""
+    for event in SET_UP:
+        walk.take(event)
+        assert walk.take(SET_UP[0]) == []
+        assert len(walk.table.calls) == 1
+    walk.take(ev.CallerLeft("caller-1"))
+    assert walk.take(SET_UP[0]) == []
+
+
+@pytest.mark.parametrize("event", SET_UP[2:])
+def test_events_that_come_twice(walk: Walk, event: Event) -> None:
+    """A repeated event asks for nothing that was not asked for."""
+    walk.take(*SET_UP)
+    assert walk.take(event) == []
+    assert walk.call.phase is Phase.UP
+
+
+@pytest.mark.parametrize("event", [*SET_UP[1:], ev.StreamStarted(A), ev.StreamLost(A)])
+def test_events_after_the_end(walk: Walk, event: Event) -> None:
+    """An event of a call that is forgotten does nothing."""
+    walk.take(SET_UP[0], ev.CallerLeft("caller-1"))
+    assert walk.take(event) == []
+    assert not walk.table.calls
+
+
+def test_a_late_acceptance_does_not_revive_a_stream(walk: Walk) -> None:
+    """A StreamStarted behind the stream's end leaves the call free to go."""
+    walk.take(*SET_UP, ev.CallerLeft("caller-1"), ev.StreamClosed(A, STATS), ev.StreamStarted(A))
+    walk.take(ev.PartRemoved(A, Part.BRIDGE), ev.PartRemoved(A, Part.MEDIA))
+    assert not walk.table.calls
+
+
+def test_an_end_of_our_own(up: Walk) -> None:
+    """A call is ended from outside; a second wish and one for an unknown call do nothing."""
+    commands = up.table.end(A, "shutdown", OnEnd.CONTINUE, up.now_ns)
+    assert commands == [GO_ON, REMOVE_MEDIA, REMOVE_BRIDGE, ev.CloseStream(A, "shutdown")]
+    assert up.table.end(A, "shutdown", OnEnd.CONTINUE, up.now_ns) == []
+    assert up.table.end("CA9", "shutdown", OnEnd.CONTINUE, up.now_ns) == []
+
+
+def test_calls_are_apart(up: Walk) -> None:
+    """What happens to one call leaves the others alone."""
+    assert up.take(ev.CallerEntered("caller-2")) == [ev.Place("CA2")]
+    up.take(ev.CallerLeft("caller-1"))
+    assert up.table.calls["CA2"].phase is Phase.SETTING_UP
+    assert up.take(ev.CallerLeft("caller-3")) == []

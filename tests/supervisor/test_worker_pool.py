@@ -1,0 +1,337 @@
+"""The worker pool with real processes: started, pinned, watched, replaced, stopped."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from structlog.testing import capture_logs
+
+from shim.control import CallRefused, CallSpec, Hello, StartCall, StopWorker
+from supervisor.worker_pool import PoolError
+from supervisor.worker_slot import SlotState
+from tests.shim.polling import until
+from tests.supervisor.worker_rig import CPUS, QUICK, Peer, PoolRig, is_alive
+
+STUCK_LIMIT_S = 2.0
+SPEC = CallSpec("CA1", "MZ1", "AC1", "c1", 20_000, "ws://127.0.0.1:1/", 1, 2, 3, 4)
+
+
+def hello(rig: PoolRig, pid: int, worker: int = 0, seat: int = 0, table_id: int = 0) -> Hello:
+    """A greeting that the pool would accept, unless it says otherwise."""
+    return Hello(worker, seat, pid, [0], table_id or rig.memory.layout.table_id)
+
+
+async def test_all_workers_get_ready_on_their_cpus() -> None:
+    """Each slot has a process of its own that stays on its CPU."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        pids = await rig.ready()
+        assert len(set(pids)) == 2
+        for slot in rig.pool.slots:
+            assert os.sched_getaffinity(slot.pid) == {slot.cpu}
+            assert slot.cpu == CPUS[slot.index % len(CPUS)]
+            assert slot.state is SlotState.READY
+        assert sorted(rig.owner.heard) == [("ready", 0), ("ready", 1)]
+
+
+async def test_a_killed_worker_is_replaced() -> None:
+    """SIGKILL is noticed at once by the end of the connection; the other worker stays."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        victim, other = await rig.ready()
+        killed_at = time.monotonic()
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: rig.owner.lost_at, "the loss is reported")
+        assert rig.owner.lost_at[0] - killed_at < 0.5
+        await rig.replaced(0, victim)
+        assert rig.pool.slots[1].pid == other
+        assert rig.pool.slots[0].deaths.total == 1
+        assert rig.owner.heard[2:] == [("lost", 0), ("ready", 0)]
+
+
+async def test_a_stopped_worker_is_killed_and_replaced() -> None:
+    """A worker whose loop stands still is noticed and killed within 2 s."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        victim, _ = await rig.ready()
+        stopped_at = time.monotonic()
+        os.kill(victim, signal.SIGSTOP)
+        await until(lambda: rig.owner.lost_at, "the loss is reported")
+        assert rig.owner.lost_at[0] - stopped_at < STUCK_LIMIT_S
+        await rig.replaced(0, victim)
+        assert not is_alive(victim)
+
+
+async def test_a_worker_that_cannot_start_is_left_alone() -> None:
+    """Exit code 78 says that starting again won't help: one try per slot, no storm."""
+    async with PoolRig() as rig:
+        rig.environment["ORPHAN_GRACE"] = "soon"
+        with capture_logs() as logs:
+            await rig.pool.start()
+            slots = rig.pool.slots
+            await until(lambda: all(s.state is SlotState.CANNOT_START for s in slots), "given up")
+        assert [line["exit_code"] for line in logs if line["event"] == "worker_cannot_start"] == [
+            78,
+            78,
+        ]
+        assert all(slot.deaths.total == 0 and slot.pid == 0 for slot in slots)
+        assert rig.owner.heard == []
+
+
+async def test_crashing_again_and_again() -> None:
+    """A worker that always crashes is started with growing pauses, then its slot is parked."""
+    async with PoolRig() as rig:
+        rig.environment["PYTHONHASHSEED"] = "not a number"  # the interpreter itself gives up
+        started_at = time.monotonic()
+        await rig.pool.start()
+        slots = rig.pool.slots
+        await until(lambda: all(slot.state is SlotState.PARKED for slot in slots), "parked")
+        pauses_s = 2 * QUICK.first_s + QUICK.first_s
+        assert time.monotonic() - started_at > pauses_s
+        assert [slot.deaths.total for slot in slots] == [QUICK.park_after] * 2
+
+
+async def test_one_slot_is_parked_and_others_serve() -> None:
+    """Deaths of one worker are not held against the others."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        victim, other = await rig.ready()
+        for _ in range(QUICK.park_after):
+            os.kill(victim, signal.SIGKILL)
+            slot = rig.pool.slots[0]
+            dead = victim
+            await until(
+                lambda dead=dead: slot.state is SlotState.PARKED
+                or (slot.takes_calls and slot.pid != dead),
+                "replaced or parked",
+            )
+            victim = slot.pid
+            rig.note_pids()
+        assert [slot.state for slot in rig.pool.slots] == [SlotState.PARKED, SlotState.READY]
+        assert rig.pool.slots[1].pid == other
+        assert ("lost", 1) not in rig.owner.heard
+
+
+async def test_a_silent_worker_is_killed() -> None:
+    """A worker that doesn't say Hello in time is started again."""
+    async with PoolRig(hello_timeout_s=2.0) as rig:
+        await rig.pool.start()
+        await until(lambda: rig.pool.slots[0].pid, "started")
+        mute = rig.pool.slots[0].pid
+        os.kill(mute, signal.SIGSTOP)
+        assert not rig.pool.slots[0].takes_calls, "it was too quick for this test"
+        await rig.replaced(0, mute)
+        assert not is_alive(mute)
+
+
+async def test_what_a_dying_worker_said_last_is_heard() -> None:
+    """Its death is acted on after its last messages, even when both are there at once."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        pid, _ = await rig.ready()
+        messages = 100
+        for _ in range(messages):
+            rig.pool.send(0, StartCall(SPEC))  # without a socket: refused one by one
+        rig.pool.send(0, StopWorker())
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # our loop stands still meanwhile
+        await rig.replaced(0, pid)
+        refused = [message for _, message in rig.owner.messages if isinstance(message, CallRefused)]
+        assert len(refused) == messages
+        assert rig.owner.heard[2:] == [("lost", 0), ("ready", 0)]
+        assert rig.pool.slots[0].deaths.total == 1
+
+
+async def test_stop_leaves_nothing() -> None:
+    """After stop there is no worker and no socket file."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        await rig.ready()
+        await rig.pool.stop()
+        assert rig.alive() == []
+        assert not rig.socket_path.exists()
+        assert ("lost", 0) not in rig.owner.heard
+
+
+@pytest.mark.parametrize("turns", [0, 1, 3, 10])
+async def test_stop_in_the_middle_of_the_start(turns: int) -> None:
+    """Workers that are just being started are stopped too, without waiting for a time-out."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        children = set(child_pids())
+        began = time.monotonic()
+        await rig.pool.stop()
+        assert time.monotonic() - began < 3.0
+        assert not [pid for pid in children | set(child_pids()) if is_alive(pid)]
+
+
+async def test_a_stopped_worker_does_not_hold_up_stop() -> None:
+    """A worker that can't hear the request is killed at the end of the time."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        pid, _ = await rig.ready()
+        os.kill(pid, signal.SIGSTOP)
+        await rig.pool.stop()
+        assert rig.alive() == []
+
+
+def child_pids() -> list[int]:
+    """The child processes of this one."""
+    me = os.getpid()
+    found = subprocess.run(["pgrep", "-P", str(me)], capture_output=True, text=True, check=False)
+    return [pid for pid in map(int, found.stdout.split()) if is_alive(pid)]
+
+
+# Replacing
+
+
+async def test_a_worker_is_replaced_by_a_new_one() -> None:
+    """The new worker is ready before the old one goes, and nobody is reported as lost."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        old, other = await rig.ready()
+        replacing = asyncio.create_task(rig.pool.replace(0))
+        await until(lambda: ("replaced", 0) in rig.owner.heard, "the new one has taken over")
+        new = rig.pool.slots[0].pid
+        assert new != old
+        assert is_alive(old)
+        rig.pool.dismiss(0)
+        await replacing
+        await until(lambda: not is_alive(old), "the old one is gone")
+        assert rig.note_pids() == [new, other]
+        assert rig.owner.heard[2:] == [("replaced", 0), ("dismissed", 0)]
+        assert rig.pool.slots[0].deaths.total == 0
+
+
+async def test_a_replacement_that_cannot_start() -> None:
+    """The old worker goes on when the new one doesn't get ready; the error comes at once."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        pids = await rig.ready()
+        rig.environment["ORPHAN_GRACE"] = "soon"
+        async with asyncio.timeout(5):
+            with pytest.raises(PoolError, match="worker 0 did not get ready"):
+                await rig.pool.replace(0)
+        assert rig.note_pids() == pids
+        assert all(slot.takes_calls for slot in rig.pool.slots)
+        assert rig.owner.heard == rig.owner.heard[:2]
+
+
+async def test_a_replaced_worker_can_die_as_any_other() -> None:
+    """The successor of a replaced worker is watched: its death is reported and mended."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        await rig.ready()
+        replacing = asyncio.create_task(rig.pool.replace(0))
+        await until(lambda: ("replaced", 0) in rig.owner.heard, "the new one has taken over")
+        rig.pool.dismiss(0)
+        await replacing
+        (pid, _) = rig.note_pids()
+        os.kill(pid, signal.SIGKILL)
+        await rig.replaced(0, pid)
+        assert rig.owner.heard[4:] == [("lost", 0), ("ready", 0)]
+
+
+async def test_there_is_nothing_to_replace() -> None:
+    """A slot without a worker, or one that is being replaced, is refused in words."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        with pytest.raises(PoolError, match="worker 0 is starting"):
+            await rig.pool.replace(0)
+        await rig.ready()
+        first = asyncio.create_task(rig.pool.replace(0))
+        await until(lambda: rig.pool.slots[0].coming, "the new one is coming")
+        with pytest.raises(PoolError, match="being replaced already"):
+            await rig.pool.replace(0)
+        await until(lambda: ("replaced", 0) in rig.owner.heard, "the new one has taken over")
+        rig.pool.dismiss(0)
+        await first
+        rig.note_pids()
+
+
+# Surviving the supervisor
+
+
+async def test_workers_of_an_earlier_supervisor_are_adopted() -> None:
+    """A new pool on the same table goes on with the workers that are alive, and ends them."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        pids = await rig.ready()
+        rig.pool.abandon()
+        pool = rig.new_pool()
+        await pool.start()
+        assert await rig.ready() == pids
+        os.kill(pids[0], signal.SIGKILL)
+        await rig.replaced(0, pids[0])
+        assert ("lost", 0) in rig.owner.heard
+        await pool.stop()
+        await until(lambda: not rig.alive(), "adopted workers are gone")
+
+
+# Peers that misbehave
+
+
+async def test_garbage_restarts_that_worker_only() -> None:
+    """A worker that sends what can't be decoded is killed and replaced, the other one stays."""
+    impostor = subprocess.Popen(["sleep", "60"])
+    async with PoolRig() as rig:
+        rig.memory.layout.beat(0, 0, time.monotonic_ns())  # an earlier supervisor's worker
+        starting = asyncio.create_task(rig.pool.start())
+        await until(rig.socket_path.exists, "listening")
+        with Peer(rig.socket_path) as peer:
+            peer.send(hello(rig, impostor.pid))
+            await starting
+            _, other = await rig.ready()
+            rig.memory.layout.beat(0, 0, time.monotonic_ns())
+            assert rig.pool.slots[0].pid == impostor.pid
+            peer.send(b"\xc1 no MessagePack")
+            assert await peer.receive() is None
+        assert impostor.wait(5) == -signal.SIGKILL
+        await rig.replaced(0, impostor.pid)
+        assert rig.pool.slots[1].pid == other
+        assert ("lost", 1) not in rig.owner.heard
+        rig.pids.discard(impostor.pid)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"worker": 2}, {"worker": -1}, {"seat": 2}, {"pid": 0}, {"pid": -1}, {"table_id": 1}]
+)
+async def test_strangers_are_turned_away(wrong: dict[str, int]) -> None:
+    """Who has no place here is told to stop, and the pool goes on."""
+    async with PoolRig() as rig:
+        rig.memory.layout.beat(0, 0, time.monotonic_ns())
+        starting = asyncio.create_task(rig.pool.start())
+        await until(rig.socket_path.exists, "listening")
+        with Peer(rig.socket_path) as peer:
+            peer.send(hello(rig, **{"pid": os.getpid(), **wrong}))
+            assert await peer.receive() == StopWorker()
+        await starting
+        await rig.ready()
+
+
+async def test_a_second_worker_for_a_slot_is_turned_away() -> None:
+    """A slot that has its worker takes no other."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        pids = await rig.ready()
+        with Peer(rig.socket_path) as peer:
+            peer.send(hello(rig, os.getpid()))
+            assert await peer.receive() == StopWorker()
+        assert rig.note_pids() == pids
+
+
+async def test_who_does_not_say_hello_is_cut_off() -> None:
+    """Another message than Hello, or garbage, closes a connection that nobody knows."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        pids = await rig.ready()
+        for first in (CallRefused("CA1", "x"), b"", b"\xc1"):
+            with Peer(rig.socket_path) as peer:
+                peer.send(first)
+                assert await peer.receive() is None
+        assert rig.note_pids() == pids
+        assert len(rig.owner.heard) == 2
