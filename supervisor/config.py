@@ -18,6 +18,8 @@ Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
 
+TOKEN_FILE = "token"
+"""In the run directory, readable for the supervisor's user only."""
 RENEWABLE = frozenset(
     {
         "ecs_media_wss_url",
@@ -59,6 +61,8 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     """Calls at once; 0: as many as there are ports."""
     http_host: str = "127.0.0.1"
     http_port: Port = 8080
+    api_token: str = ""
+    """What changes by HTTP need; empty: one is made at each start, in RUN_DIR."""
     run_dir: str = ""
     """For control socket and port table; empty: on /dev/shm, or where temporary files go."""
     on_stream_end: Literal["hangup", "continue"] = "hangup"

@@ -1,7 +1,9 @@
 """The supervisor as a whole: what it consists of, how it starts, and how it ends."""
 
 import asyncio
+import os
 import resource
+import secrets
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -22,8 +24,8 @@ from supervisor.call_control import CallControl
 from supervisor.call_names import CallNames, new_sid
 from supervisor.call_state import OnEnd
 from supervisor.call_table import CallTable, Rules
-from supervisor.config import SupervisorConfig
-from supervisor.http_api import HttpApi
+from supervisor.config import TOKEN_FILE, SupervisorConfig
+from supervisor.http_api import Answers, HttpApi
 from supervisor.media_ports import MediaPorts
 from supervisor.metrics import Figures, FiguresCollector
 from supervisor.port_table import PortTable
@@ -91,7 +93,9 @@ class Supervisor:
         self._streams.pool = self._pool
         registry = CollectorRegistry()
         registry.register(FiguresCollector(self._figures))
-        self._http = HttpApi(self._health, registry)
+        answers = Answers(self._health, registry, self._pool.replace)
+        self._token = config.api_token or secrets.token_urlsafe(32)
+        self._http = HttpApi(answers, self._token)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and clean up.
@@ -105,6 +109,7 @@ class Supervisor:
             loop.add_signal_handler(name, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._hold(self.renew()))
         try:
+            self._write_token()
             await self._http.start(self._config.http_host, self._config.http_port)
             await self._pool.start()
             self._hold(self._tick())
@@ -120,6 +125,12 @@ class Supervisor:
             await self._close()
         if self._failed:
             raise SupervisorFailed("see the log above")
+
+    def _write_token(self) -> None:
+        """For commands on this machine: who may read the file may change things."""
+        path = self._run_dir / TOKEN_FILE
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(self._token)
 
     async def renew(self) -> None:
         """Read the settings again, and replace all workers, one after the other, with their calls.
@@ -183,6 +194,7 @@ class Supervisor:
         if not self._failed:
             self._ports.close()
             self._memory.path.unlink(missing_ok=True)
+            (self._run_dir / TOKEN_FILE).unlink(missing_ok=True)
             self._memory.close()
             with suppress(OSError):  # something of somebody else is in it
                 self._run_dir.rmdir()

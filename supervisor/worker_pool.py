@@ -6,8 +6,8 @@ by an earlier supervisor.
 """
 
 import asyncio
+import os
 import socket
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +20,7 @@ from shim.control import SOCKET_NAME, FromWorker, HeldCall, Hello, StopWorker, T
 from shim.port_layout import SEATS, PortLayout
 from supervisor.control_server import ControlServer, WorkerChannel
 from supervisor.worker_health import Backoff, is_stuck
-from supervisor.worker_slot import Seat, SlotState, WorkerSlot
+from supervisor.worker_slot import Seat, SlotState, WorkerSlot, start_worker
 
 log = structlog.get_logger()
 
@@ -112,16 +112,19 @@ class WorkerPool:
                     seat.kill()
             if late:
                 await asyncio.wait(late)
-        if self._server is not None:
-            self._server.close()
+        self._close_server()
 
     def abandon(self) -> None:
         """Let go of the workers without stopping them; they look for another supervisor."""
         self._stopping = True
         for task in self._tasks:
             task.cancel()
+        self._close_server()
+
+    def _close_server(self) -> None:
         if self._server is not None:
             self._server.close()
+            self._server = None
 
     def renew_environment(self, environment: dict[str, str]) -> None:
         """Start workers with this environment from now on."""
@@ -142,6 +145,8 @@ class WorkerPool:
         Raises:
             PoolError: there is no worker to replace, or the new one doesn't get ready.
         """
+        if not 0 <= worker < len(self.slots):
+            raise PoolError(f"there is no worker {worker}, only 0 to {len(self.slots) - 1}")
         slot = self.slots[worker]
         if not slot.takes_calls or slot.coming is not None or slot.leaving is not None:
             raise PoolError(f"worker {worker} is {slot.state} or being replaced already")
@@ -267,15 +272,9 @@ class WorkerPool:
             await asyncio.sleep(slot.deaths.delay_s(backoff))
 
     async def _spawn(self, slot: WorkerSlot) -> Seat:
-        number = slot.free_seat()
-        arguments = f"-m shim --worker {slot.index} --seat {number} --cpu {slot.cpu}".split()
-        self._layout.beat(slot.index, number, time.monotonic_ns())
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, *arguments, env=self._settings.environment
-        )
-        seat = Seat(number, process, process.pid)
-        patience_s = self._settings.hello_timeout_s
-        asyncio.get_running_loop().call_later(patience_s, self._expect_hello, slot, seat)
+        self._layout.beat(slot.index, slot.free_seat(), time.monotonic_ns())
+        seat = await start_worker(slot, self._settings.environment)
+        asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._expect_hello, slot, seat)
         return seat
 
     def _expect_hello(self, slot: WorkerSlot, seat: Seat) -> None:
@@ -284,11 +283,13 @@ class WorkerPool:
             seat.kill()
 
     async def _watch(self) -> None:
-        """Kill workers whose heartbeat has stopped; the rest follows from their death."""
+        """Kill workers whose heartbeat has stopped, and keep all on CPUs that may be used."""
         while True:
             await asyncio.sleep(WATCH_S)
             now_ns = time.monotonic_ns()
+            usable = os.sched_getaffinity(0)
             for slot in self.slots:
+                slot.stay_on(usable)
                 for seat in slot.seats:
                     beat_ns = self._layout.heartbeat_ns(slot.index, seat.number)
                     if seat.channel is not None and is_stuck(beat_ns, now_ns):

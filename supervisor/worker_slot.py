@@ -7,15 +7,20 @@ by another one that is ready before the old one goes; the heartbeats of both are
 import asyncio
 import os
 import signal
+import sys
 import time
 from asyncio.subprocess import Process
 from enum import StrEnum
 from typing import Final
 
+import structlog
+
 from shim.control import LATENESS_BOUNDS_MS, ToWorker, WorkerStats
 from supervisor.admission import LATE_LIMIT
 from supervisor.control_server import WorkerChannel
 from supervisor.worker_health import Deaths
+
+log = structlog.get_logger()
 
 LATE_BUCKET: Final = LATENESS_BOUNDS_MS.index(10) + 1
 """The first bucket of the lateness histogram that counts as late: more than 10 ms."""
@@ -61,6 +66,13 @@ class Seat:
             os.kill(self.pid, signal.SIGKILL)
         except ProcessLookupError:
             return  # it is dead already, which is what was wanted
+
+    def pin(self, cpu: int) -> None:
+        """Let the process run on this CPU only."""
+        try:
+            os.sched_setaffinity(self.pid, {cpu})
+        except ProcessLookupError:
+            return  # it is dead, and its successor will be pinned when it starts
 
     async def exited(self) -> int | None:
         """Wait until the worker is gone; returns the exit code of a child of ours.
@@ -134,7 +146,24 @@ class WorkerSlot:
         self.late_share = sum(slots[LATE_BUCKET:]) / total if total > 0 else 0.0
         self._seconds_late = self._seconds_late + 1 if self.late_share > LATE_LIMIT else 0
 
+    def stay_on(self, usable: set[int]) -> None:
+        """Move to another CPU when ours was taken from the set that this process may use."""
+        if self.cpu in usable:
+            return
+        before, self.cpu = self.cpu, sorted(usable)[self.index % len(usable)]
+        log.warning("worker_pinned_again", worker=self.index, cpu=self.cpu, before=before)
+        for seat in self.seats:
+            seat.pin(self.cpu)
+
     def free_seat(self) -> int:
         """The number of a seat that nobody has."""
         taken = {seat.number for seat in self.seats}
         return 1 if 0 in taken else 0
+
+
+async def start_worker(slot: WorkerSlot, environment: dict[str, str]) -> Seat:
+    """Start a process for a free seat of the slot; it will say Hello on the control socket."""
+    number = slot.free_seat()
+    arguments = f"-m shim --worker {slot.index} --seat {number} --cpu {slot.cpu}".split()
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=environment)
+    return Seat(number, process, process.pid)

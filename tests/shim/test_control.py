@@ -13,6 +13,7 @@ from shim import control
 from shim.control import (
     CallClosed,
     CallRefused,
+    CallReleased,
     CallStats,
     ControlError,
     EndCall,
@@ -21,6 +22,7 @@ from shim.control import (
     Hello,
     MediaConnected,
     PressDigit,
+    ReleaseCall,
     SendDigits,
     StartCall,
     StopWorker,
@@ -33,23 +35,34 @@ from shim.control_channel import MAX_QUEUED, ControlChannel
 from tests.shim.polling import until
 from tests.shim.samples import CALL, call_spec
 
+HELLO = Hello(worker=0, seat=0, pid=1, cpus=[0], table_id=1)
 TO_WORKER: list[ToWorker] = [
-    StartCall(CALL, resumed=True),
+    StartCall(CALL, resumed=True, media_connected=True),
     StartCall(call_spec(custom_parameters={"k": "ü"}, epoch_ns=(1 << 62), ssrc=0xFFFFFFFF)),
     MediaConnected("CA1"),
     PressDigit("CA1", "#"),
     EndCall("CA1", "hangup"),
+    ReleaseCall("CA1"),
     StopWorker(),
 ]
 FROM_WORKER: list[FromWorker] = [
-    Hello(3, 4711, [0, 1], 2),
+    Hello(3, 1, 4711, [0, 1], 99, 2),
     HeldCall(CALL, connected=True),
     StreamStarted("CA1", 12.5),
     StreamEnded("CA1", "closed with 1000", failed=False),
     CallClosed("CA1", CallStats(frames_out=1, reconnects=2)),
+    CallReleased("CA1", CallStats(frames_in=3)),
     CallRefused("CA1", "no RTP socket came along"),
     SendDigits("CA1", "12*"),
-    WorkerStats(1, 0.5, 50_000_000, [1, 0, 0], 1.5, 3, CallStats(lost=1)),
+    WorkerStats(
+        calls=1,
+        cpu_seconds=0.5,
+        rss_bytes=50_000_000,
+        lateness=[1, 0, 0],
+        worst_lateness_ms=1.5,
+        skipped_frames=3,
+        totals=CallStats(lost=1),
+    ),
 ]
 
 
@@ -71,7 +84,7 @@ def test_messages_from_a_worker(message: FromWorker) -> None:
         b"",
         b"\xff",
         b"hello",
-        control.encode(Hello(0, 1, [0])),
+        control.encode(HELLO),
         control.encode(StartCall(CALL))[:-1],
         control.encode(StopWorker()) + b"\x00",
         msgspec.msgpack.encode({"type": "EndCall", "call_sid": 7, "reason": ""}),
@@ -196,12 +209,12 @@ async def test_end_of_file(ends: Ends) -> None:
     ends.other.close()
     await until(lambda: ends.closed, "the channel's end")
     assert (ends.closed, ends.messages) == (["end of file"], [StopWorker()])
-    ends.channel.send(Hello(0, 1, [0]))  # into the void, without an error
+    ends.channel.send(HELLO)  # into the void, without an error
 
 
 async def test_peer_dies_with_unread_messages(ends: Ends) -> None:
     """The kernel reports a reset then, which is an end as well."""
-    ends.channel.send(Hello(0, 1, [0]))
+    ends.channel.send(HELLO)
     ends.other.close()
     await until(lambda: ends.closed, "the channel's end")
     assert len(ends.closed) == 1

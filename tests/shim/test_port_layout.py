@@ -18,7 +18,7 @@ LEASE = Lease(PortState.LEASED, 1, 4_000_000_000, (1 << 63) + 5, CALL.call_sid)
 
 def new_table(shape: Shape = SHAPE) -> PortLayout:
     """A table in plain memory."""
-    return initialize(memoryview(bytearray(shape.size_bytes)), shape)
+    return initialize(memoryview(bytearray(shape.size_bytes)), shape, table_id=77)
 
 
 def test_size() -> None:
@@ -32,8 +32,8 @@ def test_new_table_is_free() -> None:
     table = new_table()
     assert {table.lease(port).state for port in range(20000, 20010)} == {PortState.FREE}
     assert table.lease(20009) == Lease(PortState.FREE, 0, 0, 0, "")
-    assert (table.frames_out(20003), table.heartbeat_ns(1)) == (0, 0)
-    assert table.shape == SHAPE
+    assert (table.frames_out(20003), table.heartbeat_ns(1, 0)) == (0, 0)
+    assert (table.shape, table.table_id) == (SHAPE, 77)
 
 
 def test_lease_is_read_as_it_was_written() -> None:
@@ -49,11 +49,13 @@ def test_worker_fields_and_supervisor_fields_are_apart() -> None:
     table = new_table()
     words = table.stream_words(20004)
     words[0], words[1] = 123, 45
-    table.beat(1, 987_654_321)
+    table.beat(1, 0, 987)
+    table.beat(1, 1, 654)
     table.write_lease(20004, LEASE)
     assert list(words[:2]) == [123, 45]
     assert table.frames_out(20004) == 123
-    assert (table.heartbeat_ns(0), table.heartbeat_ns(1)) == (0, 987_654_321)
+    beats = [table.heartbeat_ns(worker, seat) for worker in (0, 1) for seat in (0, 1)]
+    assert beats == [0, 0, 987, 654]
     assert table.lease(20004) == LEASE
 
 
@@ -75,11 +77,11 @@ def test_port_outside_the_table(port: int) -> None:
         new_table().stream_words(port)
 
 
-@pytest.mark.parametrize("worker", [2, -1])
-def test_worker_outside_the_table(worker: int) -> None:
-    """The error names the worker and the range."""
-    with pytest.raises(IndexError, match=rf"worker {worker} is not in 0\.\.1"):
-        new_table().beat(worker, 1)
+@pytest.mark.parametrize(("worker", "seat"), [(2, 0), (-1, 0), (0, 2), (1, -1)])
+def test_worker_outside_the_table(worker: int, seat: int) -> None:
+    """The error names seat and worker."""
+    with pytest.raises(IndexError, match=rf"no seat {seat} of worker {worker}"):
+        new_table().beat(worker, seat, 1)
 
 
 def test_other_memory_is_refused() -> None:
@@ -87,7 +89,7 @@ def test_other_memory_is_refused() -> None:
     memory = bytearray(SHAPE.size_bytes)
     with pytest.raises(LayoutError, match="magic"):
         PortLayout(memoryview(memory))
-    initialize(memoryview(memory), SHAPE)
+    initialize(memoryview(memory), SHAPE, 1)
     with pytest.raises(LayoutError, match=f"{len(memory) - 1} bytes for a table that needs"):
         PortLayout(memoryview(memory)[:-1])
     with pytest.raises(LayoutError, match="63 bytes are no port table"):
@@ -123,6 +125,21 @@ def test_file_is_private_and_replaced_whole(tmp_path: Path) -> None:
     new.close()
 
 
+def test_going_on_with_a_table(tmp_path: Path) -> None:
+    """A restarted supervisor finds its leases again; a table of another shape is replaced."""
+    path = tmp_path / "ports"
+    first = port_memory.create(path, SHAPE)
+    first.layout.write_lease(20004, LEASE)
+    second = port_memory.attach_or_create(path, SHAPE)
+    assert second.layout.lease(20004) == LEASE
+    assert second.layout.table_id == first.layout.table_id
+    third = port_memory.attach_or_create(path, Shape(20000, 20010, 2))
+    assert third.layout.lease(20004).state == PortState.FREE
+    assert third.layout.table_id != first.layout.table_id
+    for memory in (first, second, third):
+        memory.close()
+
+
 OTHER_PROCESS = """
 import sys
 from pathlib import Path
@@ -131,7 +148,7 @@ memory = port_memory.attach(Path(sys.argv[1]))
 layout = memory.layout
 print(layout.shape.workers, layout.lease(20004).call_sid, layout.stream_words(20004)[0])
 layout.stream_words(20004)[0] += 1
-layout.beat(1, int(sys.argv[2]))
+layout.beat(1, 1, int(sys.argv[2]))
 memory.close()
 """
 
@@ -152,7 +169,7 @@ def test_two_processes_share_a_table(tmp_path: Path) -> None:
         )
         assert done.stdout.split() == ["2", CALL.call_sid, str(turn)]
         assert done.stderr == ""
-        assert memory.layout.heartbeat_ns(1) == now_ns + turn
+        assert memory.layout.heartbeat_ns(1, 1) == now_ns + turn
     assert memory.layout.frames_out(20004) == 2
     assert path.exists()
     memory.close()

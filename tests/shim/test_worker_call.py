@@ -18,8 +18,9 @@ async def test_hello_names_process_and_cpu() -> None:
         worker = harness.launch(2, cpu)
         hello = (await harness.hello(2)).hello
         assert hello is not None
-        assert (hello.worker, hello.pid, hello.cpus) == (2, worker.process.pid, [cpu])
-        assert (hello.calls, hello.version) == (0, 1)
+        assert (hello.worker, hello.seat, hello.pid) == (2, 0, worker.process.pid)
+        assert (hello.cpus, hello.calls, hello.version) == ([cpu], 0, 1)
+        assert hello.table_id == harness.memory.layout.table_id
 
 
 async def test_messages_to_the_voice_server() -> None:
