@@ -44,7 +44,7 @@ class Outcome(Struct, frozen=True):
 
 def name_of(check: Check[Subject]) -> str:
     """The check's name as it is printed."""
-    return str(check.__name__).replace("_", "-")  # type: ignore[attr-defined]  # a function's
+    return str(check.__name__).replace("_", "-")
 
 
 def meaning_of(check: Check[Subject]) -> str:

@@ -19,7 +19,13 @@ MAX_MESSAGE_BYTES: Final = 1 << 20
 MAX_BUFFERED_MS: Final = 10 * 60 * 1000
 """Twilio, warning 31931: more than 10 minutes of audio that waits is discarded."""
 
-FILE_HEADERS: Final = {b"RIFF": "WAV", b"OggS": "Ogg", b"fLaC": "FLAC", b"ID3": "MP3", b".snd": "AU"}
+FILE_HEADERS: Final = {
+    b"RIFF": "WAV",
+    b"OggS": "Ogg",
+    b"fLaC": "FLAC",
+    b"ID3": "MP3",
+    b".snd": "AU",
+}
 FULL_SCALE_SHARE: Final = 0.1
 
 Rule: TypeAlias = Literal["message", "stream_sid", "payload", "file_header", "size"]

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from shim import control
-from shim.control import CallSpec, CallStats, FromWorker, StartCall
+from shim.control import CallSpec, CallStats, ControlError, FromWorker, StartCall
 from supervisor import call_events as ev
 from supervisor.admission import Limits, why_full
 from supervisor.call_events import Event
@@ -81,8 +81,7 @@ class StreamControl:
 
     def open(self, call: Call) -> None:
         """Hand a new call to its worker."""
-        start = StartCall(self._specs[call.call_sid])
-        self.pool.send(call.worker, start, self._ports.socket_of(call.call_sid))
+        self._hand_over(call, StartCall(self._specs[call.call_sid]))
 
     def connect_media(self, call: Call, peer: tuple[str, int]) -> None:
         """Asterisk has named its media address: from now on only it can reach the call's port."""
@@ -99,6 +98,7 @@ class StreamControl:
         if not order:
             self._homeless.add(call.call_sid)
             return
+        self._homeless.discard(call.call_sid)
         log.warning("call_moved", call_id=call.call_sid, worker=order[0], from_worker=call.worker)
         self._happen(ev.StreamMoved(call.call_sid, order[0]))
         self._resume(call)
@@ -106,6 +106,7 @@ class StreamControl:
     def close(self, call: Call, reason: str) -> None:
         """The call is over."""
         if call.call_sid in self._homeless:
+            self._homeless.discard(call.call_sid)
             self._happen(ev.StreamClosed(call.call_sid, CallStats()))
         elif call.call_sid not in self._releasing:  # else its end follows when it is let go
             self.pool.send(call.worker, control.EndCall(call.call_sid, reason))
@@ -114,22 +115,22 @@ class StreamControl:
         """Nothing of the call is left: its port may rest."""
         self._specs.pop(call_sid, None)
         self._homeless.discard(call_sid)
-        self._releasing.pop(call_sid, None)
         self._ports.release(call_sid)
+        if (worker := self._releasing.pop(call_sid, None)) is not None:
+            self._dismiss_if_done(worker)
 
     # What workers say
 
     def on_worker_ready(self, worker: int) -> None:
         """A worker can take calls: first those that have lost theirs."""
-        homeless, self._homeless = self._homeless, set()
-        for call_sid in homeless:
-            if call := self._table.calls.get(call_sid):
-                self.move(call)
+        for call_sid in list(self._homeless):
+            if call_sid in self._homeless:  # the worker may die again while it gets them
+                self.move(self._table.calls[call_sid])
 
     def on_worker_lost(self, worker: int) -> None:
         """A worker is dead: its calls go to others."""
         for call in self._calls_of(worker):
-            if call.call_sid not in self._releasing:
+            if call.call_sid not in self._releasing and call.call_sid not in self._homeless:
                 self._happen(ev.StreamLost(call.call_sid))
 
     def on_worker_replaced(self, worker: int) -> None:
@@ -220,9 +221,17 @@ class StreamControl:
 
     def _resume(self, call: Call) -> None:
         """Let the call's worker continue the stream that another one has begun."""
-        sid = call.call_sid
-        start = StartCall(self._specs[sid], resumed=True, media_connected=call.media_connected)
-        self.pool.send(call.worker, start, self._ports.socket_of(sid))
+        spec = self._specs[call.call_sid]
+        start = StartCall(spec, resumed=True, media_connected=call.media_connected)
+        self._hand_over(call, start)
+
+    def _hand_over(self, call: Call, start: StartCall) -> None:
+        """Send a call to its worker; one that can't be sent (no descriptor, too large) is over."""
+        try:
+            self.pool.send(call.worker, start, self._ports.socket_of(call.call_sid))
+        except (OSError, ControlError) as error:
+            log.error("call_not_handed_over", call_id=call.call_sid, reason=str(error))
+            self._happen(ev.StreamClosed(call.call_sid, CallStats()))
 
     def _released(self, call_sid: str, stats: CallStats) -> None:
         """The old worker sends nothing more for the call: on to the new one, if it still lives."""

@@ -274,7 +274,9 @@ class WorkerPool:
     async def _spawn(self, slot: WorkerSlot) -> Seat:
         self._layout.beat(slot.index, slot.free_seat(), time.monotonic_ns())
         seat = await start_worker(slot, self._settings.environment)
-        asyncio.get_running_loop().call_later(HELLO_TIMEOUT_S, self._expect_hello, slot, seat)
+        asyncio.get_running_loop().call_later(
+            self._settings.hello_timeout_s, self._expect_hello, slot, seat
+        )
         return seat
 
     def _expect_hello(self, slot: WorkerSlot, seat: Seat) -> None:

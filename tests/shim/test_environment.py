@@ -58,8 +58,8 @@ def test_empty_is_not_set() -> None:
         ("GRACE", "nan", "0"),
         ("GRACE", "inf", "60"),
         ("GRACE", "-inf", "0"),
-        ("VERBOSE", "perhaps", "`bool`"),
-        ("MODE", "xml", "enum"),
+        ("VERBOSE", "perhaps", "true or false"),
+        ("MODE", "xml", "json or text"),
     ],
 )
 def test_bad_value(name: str, value: str, allowed: str) -> None:
@@ -106,9 +106,9 @@ def test_worker_settings_are_bounded(name: str, value: str) -> None:
 def test_worker_defaults() -> None:
     """An empty environment gives a working configuration: 10 minutes may wait, 1 MiB a message."""
     config = environment.read(ShimConfig, {})
-    settings = config.stream_settings()
+    settings, link = config.stream_settings(), config.link_settings()
     assert (settings.buffer_limit_ms, settings.connect_budget_s) == (600_000, 12)
-    assert (settings.link.handshake_timeout_s, settings.link.max_message_bytes) == (10, 1 << 20)
+    assert (link.handshake_timeout_s, link.max_message_bytes) == (10, 1 << 20)
 
 
 @pytest.mark.parametrize("field", ["stream_ca_file", "stream_client_cert"])

@@ -1,6 +1,6 @@
-"""The pacer on literal times: whole milliseconds, no sleeps."""
+"""The pacer on literal times, no sleeps. The first place is the slot that ends each tick of 20 ms."""
 
-from shim.pacer import Pacer
+from shim.pacer import SLOTS, Pacer
 
 MS = 1_000_000
 
@@ -39,7 +39,7 @@ def test_one_frame_each_20_ms() -> None:
 
 
 def test_no_drift_with_a_late_clock() -> None:
-    """A clock that looks every 7 ms only is late now and then, but never further behind."""
+    """A clock that looks each 7 ms is late by up to 6 ms, and after 70 s not by more."""
     pacer, stream = Pacer(0), Ticks()
     pacer.add(stream)
     run(pacer, [stream], list(range(0, 70_001, 7)))
@@ -59,29 +59,36 @@ def test_running_twice_in_a_millisecond_sends_once() -> None:
 
 
 def test_streams_are_spread() -> None:
-    """Forty streams send two in each millisecond."""
+    """Two streams for each slot send two frames in each slot of a tick, in equal distances."""
     pacer = Pacer(0)
-    streams = [Ticks() for _ in range(40)]
+    streams = [Ticks() for _ in range(2 * SLOTS)]
     for stream in streams:
         pacer.add(stream)
     run(pacer, streams, list(range(1, 21)))
     sent_at_ms = sorted(at for stream in streams for at in stream.sent_at_ms)
-    assert sent_at_ms == sorted(list(range(1, 21)) * 2)
-    assert len(pacer) == 40
+    assert sent_at_ms == sorted([20 // SLOTS * n for n in range(1, SLOTS + 1)] * 2)
+    assert len(pacer) == 2 * SLOTS
 
 
 def test_a_freed_place_is_taken_first() -> None:
     """A new stream goes where the fewest are."""
     pacer = Pacer(0)
-    streams = [Ticks() for _ in range(20)]
-    for stream in streams:
-        pacer.add(stream)
-    pacer.remove(streams[7])
+    streams = [Ticks() for _ in range(SLOTS)]
+    places = [pacer.add(stream) for stream in streams]
+    pacer.remove(streams[2])
     late = Ticks()
-    pacer.add(late)
+    assert pacer.add(late) == places[2]
     run(pacer, [*streams, late], list(range(1, 21)))
-    assert late.sent_at_ms == [7]
-    assert streams[7].sent_at_ms == []
+    assert late.sent_at_ms == [20 // SLOTS * places[2]]
+    assert streams[2].sent_at_ms == []
+
+
+def test_a_place_that_was_had_before_is_kept() -> None:
+    """A stream taken over from another worker keeps its cadence, however full its slot is."""
+    pacer = Pacer(0)
+    for _ in range(5):
+        assert pacer.add(Ticks(), 3) == 3
+    assert pacer.add(Ticks()) == 0
 
 
 def test_removing_a_stranger_is_no_error() -> None:
@@ -105,10 +112,7 @@ def test_a_stream_removed_by_another_in_the_same_slot() -> None:
             pacer.remove(victim)
 
     assassin = Assassin()
-    pacer.add(assassin)
-    for _ in range(19):
-        pacer.add(Ticks())
-    pacer.add(victim)
+    pacer.add(victim, pacer.add(assassin))
     run(pacer, [assassin, victim], list(range(1, 41)))
     assert assassin.sent_at_ms == [20, 40]
     assert len(victim.sent_at_ms) <= 1
@@ -138,7 +142,7 @@ def test_stall_with_streams_in_all_slots() -> None:
     """Row 3: whatever a stream's place and the stall's length, frames and skips fill the time."""
     for stall_ms in range(40, 400, 13):
         pacer = Pacer(0)
-        streams = [Ticks() for _ in range(20)]
+        streams = [Ticks() for _ in range(SLOTS)]
         for stream in streams:
             pacer.add(stream)
         run(pacer, streams, [*range(1, 41), 40 + stall_ms])
