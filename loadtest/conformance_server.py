@@ -29,6 +29,11 @@ class Received(Struct, frozen=True):
     at_ns: int
     content: Json
 
+    @property
+    def event(self) -> object:
+        """The kind of message."""
+        return self.content.get("event")
+
 
 class Stream:
     """One WebSocket that a worker has opened."""
@@ -57,7 +62,7 @@ class Stream:
 
     def of(self, event: str) -> list[Json]:
         """The messages of one kind so far."""
-        return [message for message in self.messages if message["event"] == event]
+        return [received.content for received in self.received if received.event == event]
 
     @property
     def audio(self) -> list[bytes]:
@@ -97,7 +102,14 @@ class Stream:
     async def say(self, event: str, **content: object) -> None:
         """Send a message of any kind for this stream."""
         sid = self.messages[1]["streamSid"]
-        await self.connection.send(json.dumps({"event": event, "streamSid": sid, **content}))
+        await self.send(json.dumps({"event": event, "streamSid": sid, **content}))
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message as it is; raises Unmet when the worker has closed the connection."""
+        try:
+            await self.connection.send(message)
+        except ConnectionClosed as error:
+            raise Unmet("the stream open", f"closed: {error}") from error
 
     async def record(self) -> None:
         """Keep all that comes until the connection ends."""
@@ -139,15 +151,17 @@ class ScriptedServer:
         port = next(iter(self._server.sockets)).getsockname()[1]
         return f"ws://127.0.0.1:{port}{PATH}"
 
-    async def next_stream(self) -> Stream:
-        """Wait for the next WebSocket, and its first two messages; raises Unmet."""
+    async def next_stream(self, call_sid: str) -> Stream:
+        """Wait for the next WebSocket of a call, and its first two messages; raises Unmet."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                stream = await self._streams.get()
+                while True:
+                    stream = await self._streams.get()
+                    started = await stream.wait("start")
+                    if started[0]["start"].get("callSid") == call_sid:
+                        return stream
         except TimeoutError as error:
             raise Unmet("a WebSocket opened", f"none within {PATIENCE_S:g} s") from error
-        await stream.wait("start")
-        return stream
 
     @property
     def waiting(self) -> int:

@@ -1,8 +1,8 @@
 """This stack's side under examination: a real worker between a scripted voice server and Asterisk.
 
-    async with Stack() as stack, stack.call() as call:
-        await call.stream.play(audio)
-        await call.until(lambda: call.leg.heard == audio, "the audio")
+async with Stack() as stack, stack.call() as call:
+    await call.stream.play(audio)
+    await call.until(lambda: call.leg.heard == audio, "the audio")
 """
 
 from __future__ import annotations
@@ -60,14 +60,16 @@ class StackCall:
 
 
 class Stack:
-    """Two workers, one with tokens and one without, and the voice server that both call."""
+    """Two workers, one with tokens and one without, and the voice server that both call.
 
-    def __init__(self) -> None:
+    `environ` are settings of both on top of that.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        tokens = {"TWILIO_AUTH_TOKEN": AUTH_TOKEN, "STREAM_BEARER_TOKEN": BEARER_TOKEN}
         self.server = ScriptedServer()
-        self.signing = WorkerRig(
-            {"TWILIO_AUTH_TOKEN": AUTH_TOKEN, "STREAM_BEARER_TOKEN": BEARER_TOKEN}
-        )
-        self.plain = WorkerRig()
+        self.signing = WorkerRig({**tokens, **(environ or {})})
+        self.plain = WorkerRig(environ)
         self._owned: AsyncExitStack
 
     async def __aenter__(self) -> Stack:
@@ -97,7 +99,7 @@ class Stack:
         leg = rig.start_call(self.server.url, parameters)
         call_sid = leg.call.call_sid
         try:
-            yield StackCall(rig, leg, await self.server.next_stream())
+            yield StackCall(rig, leg, await self.server.next_stream(call_sid))
         finally:
             rig.end_call(leg)
             await rig.until(

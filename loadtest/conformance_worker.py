@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Final, TypeVar
 
 from loadtest.audio import SILENT_FRAME
+from loadtest.conformance_report import Unmet
 from loadtest.phone_media import ANCILLARY_BYTES, SO_TIMESTAMPNS, TIMESPEC
 from loadtest.phone_rtp import Mouth, parse_rtp
 from loadtest.recording import ReceivedPacket
@@ -55,8 +56,8 @@ HOST: Final = "127.0.0.1"
 T = TypeVar("T")
 
 
-class RigError(Exception):
-    """The worker did not do what it had to; the text says what, and what the worker logged."""
+class RigError(Unmet):
+    """The worker did not do what it had to; the text holds what it logged."""
 
 
 class Leg:
@@ -152,7 +153,9 @@ class WorkerRig:
             self._process = self._launch()
             owned.callback(self._stop)
             sock = await self.until(lambda: _accept(listener), "a worker at the control socket")
-            self._channel = ControlChannel(sock, decode_from_worker, self._on_message, self._on_lost)
+            self._channel = ControlChannel(
+                sock, decode_from_worker, self._on_message, self._on_lost
+            )
             owned.callback(self._channel.close)
             await self.wait(Hello)
             self._owned = owned.pop_all()
@@ -185,7 +188,7 @@ class WorkerRig:
         deadline = time.monotonic() + PATIENCE_S
         while not (answer := look()):
             if time.monotonic() > deadline or self._process.poll() is not None:
-                raise RigError(f"no {what} within {PATIENCE_S:g} s:\n{self._log()}")
+                raise RigError(what, f"nothing within {PATIENCE_S:g} s; its log:\n{self._log()}")
             await asyncio.sleep(LOOK_AGAIN_S)
         return answer
 
@@ -256,4 +259,3 @@ def _accept(listener: socket.socket) -> socket.socket | None:
         return listener.accept()[0]
     except BlockingIOError:
         return None
-

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address
 from socket import AF_INET, SOCK_DGRAM, gaierror
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -54,10 +55,13 @@ class ActiveCall:
         self._answered: asyncio.Future[float] = loop.create_future()
         self._ended: asyncio.Future[Party] = loop.create_future()
         self.record = asyncio.create_task(self._run(), name=f"call {self.call_id}")
+        # No `finally` in the task: one that is canceled before its first step would not get there.
+        self.record.add_done_callback(self._close)
 
     async def answered(self) -> bool:
         """Wait for the answer; False when the call ended without one."""
-        await asyncio.wait({self._answered, self.record}, return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [self._answered, self.record]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         return self._answered.done()
 
     def hang_up(self) -> None:
@@ -101,17 +105,17 @@ class ActiveCall:
             self._ended_at = time.monotonic()
 
     async def _run(self) -> CallRecord:
-        try:
-            self._to = await _resolve(self._plan.to)
-            response, given_up = await self._ring()
-            if response is None or response.status >= 300:
-                outcome: Outcome = given_up or ("refused" if response else "timeout")
-                return self._record(outcome, response.status if response else 408)
-            await self._talk(self._dialog(response), None if given_up else response)
-            return self._record(given_up or "answered", response.status)
-        finally:
-            self._media.close_leg(self._leg)
-            self._on_end(self)
+        self._to = await _resolve(self._plan.to)
+        response, given_up = await self._ring()
+        if response is None or response.status >= 300:
+            outcome: Outcome = given_up or ("refused" if response else "timeout")
+            return self._record(outcome, response.status if response else 408)
+        await self._talk(self._dialog(response), None if given_up else response)
+        return self._record(given_up or "answered", response.status)
+
+    def _close(self, _: asyncio.Task[CallRecord]) -> None:
+        self._media.close_leg(self._leg)
+        self._on_end(self)
 
     async def _ring(self) -> tuple[Response | None, Outcome | None]:
         """Invite until there is a final response; also what the call came to if we gave up."""

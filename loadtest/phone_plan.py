@@ -18,8 +18,8 @@ class CallPlan(Struct, frozen=True, kw_only=True):
     `to` is a SIP URI; the INVITE goes to its host and port. `audio` (µ-law) is played from the
     answer on, again and again with `audio_loop`; silence follows it. The caller hangs up `seconds`
     after the answer (None: never by itself), and cancels a call that has rung for `ring_seconds`,
-    or `cancel_after` seconds after the INVITE; 0 is as soon as the far end has shown any sign, which
-    RFC 3261 section 9.1 asks for. `digits` are (seconds after the answer, digit).
+    or `cancel_after` seconds after the INVITE; but never before the far end has shown any sign,
+    which RFC 3261 section 9.1 asks for. `digits` are (seconds after the answer, digit).
     """
 
     to: str
@@ -37,9 +37,10 @@ class CallRecord(Struct, frozen=True, kw_only=True):
     """What became of a call. Times are seconds of `time.monotonic()`, `_ns` its nanoseconds.
 
     `status` is the INVITE's final SIP status, 408 where there was none. `outcome` "timeout": nobody
-    answered within `ring_seconds`, or at all. `packets`, in order of arrival, and `sent_audio`
-    (µ-law, from `first_sent_ns` on) are empty if the plan keeps no packets. `stray` counts datagrams
-    that were no RTP or came from elsewhere than the far end's media address.
+    answered within `ring_seconds`, or at all. `ended_by` is None unless the call was answered.
+    `packets`, in order of arrival, and `sent_audio` (µ-law, from `first_sent_ns` on) are empty if
+    the plan keeps no packets. `stray` counts datagrams that were no RTP or came from elsewhere than
+    the far end's media address.
     """
 
     outcome: Outcome

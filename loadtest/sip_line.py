@@ -47,6 +47,7 @@ class SipLine(asyncio.DatagramProtocol):
         self._acks: OrderedDict[str | None, tuple[Request, Address]] = OrderedDict()
         self._answers: OrderedDict[tuple[str | None, str], Response] = OrderedDict()
         self._transport: asyncio.DatagramTransport | None = None
+        self._closed = asyncio.Event()
 
     @classmethod
     async def open(cls, host: str, port: int, t1_seconds: float, answerer: Answerer) -> SipLine:
@@ -64,10 +65,11 @@ class SipLine(asyncio.DatagramProtocol):
             raise
         return line
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the socket; calls must have ended before."""
         if self._transport is not None:
             self._transport.close()
+            await self._closed.wait()
 
     def new_via(self) -> str:
         """A Via with a branch of its own, for a new transaction; it asks for rport (RFC 3581)."""
@@ -90,13 +92,16 @@ class SipLine(asyncio.DatagramProtocol):
 
     @contextmanager
     def begin(self, request: Request, to: Address) -> Iterator[Exchange]:
-        """A transaction of ours; its `first` sends the request. Responses count while it is open."""
+        """A transaction of ours, open for responses within the block; its `first` sends."""
         key = (request.branch, request.method)
         exchange = self._exchanges[key] = Exchange(self, request, to)
         try:
             yield exchange
         finally:
             del self._exchanges[key]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._closed.set()
 
     def datagram_received(self, data: bytes, source: Address) -> None:
         try:

@@ -65,7 +65,8 @@ class SipPhone:
                 record.cancel()
             await asyncio.wait(records)
         await self._media.__aexit__(kind, error, traceback)
-        self._open_line.close()
+        await self._open_line.close()
+        self._line = None
 
     @property
     def address(self) -> tuple[str, int]:

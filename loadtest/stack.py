@@ -175,7 +175,7 @@ class Stack:
         """Whether /health says so."""
         _ = self.supervisor.pid
         try:
-            return self.health()["status"] == "ok"
+            return bool(self.health()["status"] == "ok")
         except StackError:
             return False  # not listening yet
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-ON_UVLOOP = {"test_control_server.py", "test_worker_pool.py"}
+ON_UVLOOP = {"test_control_server.py", "test_supervise.py", "test_worker_pool.py"}
 """What deals with processes and their death runs on the loop that the supervisor itself uses."""
 
 

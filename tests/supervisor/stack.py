@@ -1,0 +1,172 @@
+"""The whole system under test: `loadtest.stack`, with what tests do to it and ask of it.
+
+    with RunningStack() as stack:                     # or RunningStack(real=True)
+        record = await stack.call(seconds=2.0)
+        stack.kill_worker(0)
+        await stack.until_idle()
+
+The stack's own methods block; what waits here doesn't, so that phones in the test go on talking.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from loadtest.phone_plan import CallPlan, CallRecord
+from loadtest.sip_phone import ActiveCall, SipPhone
+from loadtest.stack import POLL_S, STOP_S, Stack, StackError
+from loadtest.stand_in_faults import Faults
+
+PATIENCE_S = 10.0
+API_TOKEN = "a-token-of-tests"
+
+
+class RunningStack(Stack):
+    """All parts, or with `start=()` none of them yet.
+
+    Args:
+        real: whether Asterisk is the real one.
+        settings: environment variables that differ from the stack's own.
+        start: which of "asterisk", "agent" and "supervisor" to start.
+    """
+
+    def __init__(
+        self,
+        *,
+        real: bool = False,
+        settings: Mapping[str, str] | None = None,
+        start: tuple[str, ...] = ("asterisk", "agent", "supervisor"),
+    ) -> None:
+        super().__init__(real=real, settings={"API_TOKEN": API_TOKEN, **(settings or {})})
+        self._start = start
+
+    def __enter__(self) -> Self:
+        try:
+            if "asterisk" in self._start:
+                self.start_asterisk()
+            if "agent" in self._start:
+                self.agent.start(self.environment)
+            if "supervisor" in self._start:
+                self.start_supervisor()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    # Calls
+
+    @asynccontextmanager
+    async def calling(self, **plan: Any) -> AsyncIterator[ActiveCall]:
+        """A call that is answered; leaving hangs up. `plan` are fields of `CallPlan`."""
+        async with SipPhone() as phone:
+            call = phone.start(self.plan(**plan))
+            assert await call.answered(), "nobody answers"
+            yield call
+            call.hang_up()
+            await call.record
+
+    async def call(self, **plan: Any) -> CallRecord:
+        """Make a call and wait for its end. `plan` are fields of `CallPlan`."""
+        async with SipPhone() as phone:
+            return await phone.call(self.plan(**plan))
+
+    def plan(self, **plan: Any) -> CallPlan:
+        """A call to this stack's Asterisk."""
+        return msgspec.structs.replace(CallPlan(to=self.sip_uri), **plan)
+
+    # Looking
+
+    async def until(
+        self, condition: Callable[[], object], what: str, within_s: float = PATIENCE_S
+    ) -> None:
+        """Poll until the condition holds, in a thread; raises StackError with the logs."""
+        deadline = time.monotonic() + within_s
+        while not await asyncio.to_thread(condition):
+            if time.monotonic() > deadline:
+                raise StackError(f"after {within_s:g} s: {what}\n{self.supervisor.log[-3000:]}")
+            await asyncio.sleep(POLL_S)
+
+    async def until_idle(self) -> None:
+        """Wait until no call is left: not here, and not in Asterisk."""
+        await self.until(lambda: self.health()["active_channels"] == 0, "calls are over")
+        await self.until(lambda: not any(self.left_in_asterisk().values()), "Asterisk is empty")
+        leased = [worker["ports"]["leased"] for worker in self.workers()]
+        assert leased == [0] * len(leased)
+
+    def worker_pids(self) -> list[int]:
+        """All worker processes of this stack that run, also those of a killed supervisor."""
+        mine = f"RUN_DIR={self.run_dir}".encode()
+        return [
+            int(process.name)
+            for process in Path("/proc").iterdir()
+            if process.name.isdigit() and _is_worker(process, mine)
+        ]
+
+    # Doing
+
+    def kill_worker(self, worker: int, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to a worker; its process id."""
+        pid = int(self.workers()[worker]["pid"])
+        os.kill(pid, number)
+        return pid
+
+    async def restart_supervisor(self) -> None:
+        """SIGKILL the supervisor and start it again; workers and calls live on meanwhile."""
+        self.supervisor.kill()
+        await asyncio.to_thread(self.start_supervisor)
+
+    async def stop_supervisor(self) -> tuple[int, float]:
+        """SIGTERM; the exit code, and how many seconds it took."""
+        began = time.monotonic()
+        code = await asyncio.to_thread(self.supervisor.stop)
+        return code, time.monotonic() - began
+
+    async def exit_code(self) -> int:
+        """Wait until the supervisor ends by itself."""
+        process = self.supervisor.process
+        assert process is not None
+        return await asyncio.to_thread(process.wait, STOP_S)
+
+    def set_faults(self, faults: Faults) -> None:
+        """Let the stand-in misbehave from now on."""
+        url = f"{self.environment['ARI_BASE']}/stand-in/faults"
+        _ask(urllib.request.Request(url, msgspec.json.encode(faults), method="PUT"))
+
+    def stand_in_state(self) -> dict[str, Any]:
+        """What is up in the stand-in (`loadtest.stand_in.State`)."""
+        answer = _ask(urllib.request.Request(f"{self.environment['ARI_BASE']}/stand-in/state"))
+        state: dict[str, Any] = json.loads(answer[1])
+        return state
+
+    def http(self, method: str, path: str, token: str = API_TOKEN) -> tuple[int, str]:
+        """Ask the supervisor by HTTP; status and body."""
+        url = f"http://127.0.0.1:{self.environment['HTTP_PORT']}{path}"
+        headers = {"Authorization": f"Bearer {token}"}
+        return _ask(urllib.request.Request(url, method=method, headers=headers))
+
+
+def _ask(request: urllib.request.Request) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def _is_worker(process: Path, variable: bytes) -> bool:
+    try:
+        command = (process / "cmdline").read_bytes().split(b"\0")
+        return b"shim" in command and variable in (process / "environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False  # it has ended meanwhile, or is somebody else's
