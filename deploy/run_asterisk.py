@@ -69,8 +69,9 @@ def cli(instance: Path, command: str) -> str:
     Asterisk's exit code says nothing about the command: judge by the text.
     Raises NotRunningError if there is no instance, or it doesn't listen (yet, or any more).
     """
-    enter = ["nsenter", "--target", str(_running_pid(instance)), "--mount"]
-    console = ["chroot", str(instance.absolute() / "root"), "/usr/sbin/asterisk", "-rx", command]
+    enter = ["nsenter", "--target", str(_running_pid(instance)), "--mount", "--root"]
+    # Through chroot for its change of directory: Asterisk complains if it starts outside its root.
+    console = ["chroot", "/", "/usr/sbin/asterisk", "-rx", command]
     answer = subprocess.run([*enter, *console], capture_output=True, text=True)
     if answer.returncode != 0:
         why = " ".join((answer.stdout + answer.stderr).split())

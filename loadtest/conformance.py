@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from loadtest import conformance_bot, conformance_stack_orders, conformance_stack_stream
 from loadtest.conformance_agent import AgentError, sample_agent
-from loadtest.conformance_bot import Examination
 from loadtest.conformance_dial import Bot
+from loadtest.conformance_examination import Examination
 from loadtest.conformance_report import Outcome, run_checks, summary
 from loadtest.conformance_stack import Stack
 

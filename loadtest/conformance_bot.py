@@ -6,46 +6,23 @@ import asyncio
 from typing import Final
 
 from loadtest import audio
-from loadtest.conformance_call import PlayedCall, Transcript, place_call
+from loadtest.conformance_call import place_call
 from loadtest.conformance_dial import Bot, Refused, sign
+from loadtest.conformance_examination import (
+    Examination,
+    check_faults,
+    need_token,
+    sent,
+    takes_the_next_call,
+)
 from loadtest.conformance_messages import new_sids
 from loadtest.conformance_report import Check, NotApplicable, Unmet
-from loadtest.conformance_rules import MAX_BUFFERED_MS, Rule, looks_linear
+from loadtest.conformance_rules import MAX_BUFFERED_MS, looks_linear
 
 DIGITS: Final = "0123456789ABCD*#"
 """All that a phone can have. The last two are what bots use most to end something."""
-UTTERANCE_S: Final = 1.5
 GAP_S: Final = 0.5
 EXTRAS: Final = {"playedMs": "0", "clearedMs": "0", "addedByThePhoneNetwork": "1"}
-
-
-class Examination:
-    """One bot, and what it said in the conversation that several checks look at."""
-
-    def __init__(self, bot: Bot) -> None:
-        self.bot = bot
-        self._transcript: Transcript | None = None
-
-    async def transcript(self) -> Transcript:
-        """What the bot sent in a conversation of two utterances; held once, when first asked for.
-
-        The caller waits for the bot to speak, speaks (into the greeting, if there is one), waits
-        for the answer, and interrupts it.
-        """
-        if self._transcript is None:
-            async with place_call(self.bot) as call:
-                await self.provoke(call)
-                await call.listen_until(lambda: call.playing, self.bot.patience_s)
-                call.speak(audio.speech_burst(UTTERANCE_S))
-                await call.listen(UTTERANCE_S + 1.0)
-                self._transcript = call.transcript
-        return self._transcript
-
-    async def provoke(self, call: PlayedCall) -> None:
-        """Wait for a greeting, then say something and wait until it was said."""
-        await call.listen_until(lambda: call.playing, self.bot.patience_s / 2)
-        call.speak(audio.speech_burst(UTTERANCE_S))
-        await call.listen(UTTERANCE_S)
 
 
 async def accepts_the_websocket(examined: Examination) -> str | None:
@@ -56,14 +33,14 @@ async def accepts_the_websocket(examined: Examination) -> str | None:
 
 async def accepts_its_signature(examined: Examination) -> str | None:
     """It accepts the right X-Twilio-Signature."""
-    _need_token(examined)
+    need_token(examined)
     async with place_call(examined.bot) as call:
         return await call.survives("a signed handshake")
 
 
 async def refuses_a_wrong_signature(examined: Examination) -> str | None:
     """It refuses a signature made with another token (Twilio asks for it, and can't see it)."""
-    _need_token(examined)
+    need_token(examined)
     signature = sign(Bot(examined.bot.url, examined.bot.token + "?"))
     try:
         async with place_call(examined.bot, signature=signature):
@@ -72,35 +49,37 @@ async def refuses_a_wrong_signature(examined: Examination) -> str | None:
         return f"refused with HTTP {refused.status}"
 
 
+async def holds_a_conversation(examined: Examination) -> str | None:
+    """It hears the caller speak twice, and ends the call with 1000 or not at all."""
+    transcript = await examined.transcript()
+    if examined.trouble is not None:
+        raise examined.trouble
+    events = ("media", "mark", "clear")
+    return "the bot sent " + ", ".join(f"{transcript.count(event)} {event}" for event in events)
+
+
 async def sends_only_known_messages(examined: Examination) -> str | None:
     """Every message is JSON text: media, mark or clear, with the fields that Twilio asks for."""
-    transcript = await examined.transcript()
-    _check_faults(transcript, "message")
-    if not transcript.messages:
-        raise NotApplicable("the bot sent nothing")
-    events = ("media", "mark", "clear")
-    return ", ".join(f"{transcript.count(event)} {event}" for event in events)
+    check_faults(await sent(examined), "message")
+    return None
 
 
 async def names_its_stream(examined: Examination) -> str | None:
     """Every message has the `streamSid` of `start`."""
-    transcript = await examined.transcript()
-    _check_faults(transcript, "stream_sid")
-    if not transcript.messages:
-        raise NotApplicable("the bot sent nothing")
+    check_faults(await sent(examined), "stream_sid")
     return None
 
 
 async def encodes_audio_in_base64(examined: Examination) -> str | None:
     """Every payload decodes as base64, without line breaks or a data: prefix."""
-    _check_faults(await _transcript_with_audio(examined), "payload")
+    check_faults(await sent(examined, "media"), "payload")
     return None
 
 
 async def sends_raw_mulaw(examined: Examination) -> str | None:
     """Payloads hold nothing but µ-law samples: no file header, no linear PCM."""
-    transcript = await _transcript_with_audio(examined)
-    _check_faults(transcript, "file_header")
+    transcript = await sent(examined, "media")
+    check_faults(transcript, "file_header")
     if looks_linear(transcript.audio):
         raise Unmet("µ-law samples", "what looks like 16-bit linear PCM: full of zero bytes")
     return f"{len(transcript.audio) / audio.RATE_HZ:.1f} s of audio"
@@ -108,16 +87,13 @@ async def sends_raw_mulaw(examined: Examination) -> str | None:
 
 async def keeps_messages_small(examined: Examination) -> str | None:
     """No message is larger than 1 MiB, the stack's limit (98 s of audio)."""
-    transcript = await examined.transcript()
-    _check_faults(transcript, "size")
-    if not transcript.messages:
-        raise NotApplicable("the bot sent nothing")
+    check_faults(await sent(examined), "size")
     return None
 
 
 async def keeps_within_the_buffer(examined: Examination) -> str | None:
     """Never more than 10 minutes of its audio wait to be played."""
-    most_ms = (await _transcript_with_audio(examined)).most_buffered_ms
+    most_ms = (await sent(examined, "media")).most_buffered_ms
     if most_ms > MAX_BUFFERED_MS:
         raise Unmet(f"at most {MAX_BUFFERED_MS} ms waiting", f"{most_ms} ms")
     return f"at most {most_ms / 1000:.1f} s waited"
@@ -127,11 +103,10 @@ async def goes_on_after_its_marks(examined: Examination) -> str | None:
     """It goes on when its marks come back, each after its audio was played."""
     async with place_call(examined.bot) as call:
         await examined.provoke(call)
-        marked = await call.listen_until(
-            lambda: call.transcript.count("mark") > 0 and not call.playing, examined.bot.patience_s
-        )
-        if not marked:
-            raise NotApplicable("the bot sent no mark, or its audio took too long")
+        patience_s = examined.bot.patience_s
+        if not await call.listen_until(lambda: call.transcript.count("mark") > 0, patience_s):
+            raise NotApplicable("the bot sent no mark")
+        await call.listen_until(lambda: not call.playing, patience_s)
         return await call.survives("its marks came back")
 
 
@@ -140,9 +115,9 @@ async def goes_on_after_marks_in_a_burst(examined: Examination) -> str | None:
     async with place_call(examined.bot, hold_marks=True) as call:
         await examined.provoke(call)
         await call.listen_until(lambda: len(call.held_marks) > 1, examined.bot.patience_s)
-        if not call.held_marks:
-            raise NotApplicable("the bot sent no mark, or its audio took too long")
         held = len(call.held_marks)
+        if not held:
+            raise NotApplicable("the bot sent no mark, or its audio took too long")
         await call.return_marks()
         return await call.survives(f"{held} marks in a burst") or f"{held} marks"
 
@@ -152,8 +127,9 @@ async def goes_on_after_its_clear(examined: Examination) -> str | None:
     async with place_call(examined.bot) as call:
         await examined.provoke(call)
         await call.listen_until(lambda: call.playing, examined.bot.patience_s)
-        call.speak(audio.speech_burst(UTTERANCE_S))
-        if not await call.listen_until(lambda: call.transcript.count("clear") > 0, UTTERANCE_S):
+        examined.speak(call)
+        await call.listen(examined.bot.utterance_s)
+        if not call.transcript.count("clear"):
             raise NotApplicable("the bot sent no clear when the caller spoke into its audio")
         return await call.survives("clear")
 
@@ -185,7 +161,7 @@ async def survives_a_long_silence(examined: Examination) -> str | None:
 async def survives_a_gap(examined: Examination) -> str | None:
     """It survives half a second without media, as when the caller's packets are lost."""
     async with place_call(examined.bot) as call:
-        call.speak(audio.speech_burst(UTTERANCE_S))
+        examined.speak(call)
         await call.listen(GAP_S)
         call.muted = True
         await call.listen(GAP_S)
@@ -207,7 +183,7 @@ async def keeps_calls_apart(examined: Examination) -> str | None:
         await asyncio.gather(*(examined.provoke(call) for call in calls))
         remarks = [await call.survives("another call beside it") for call in calls]
         for call in calls:
-            _check_faults(call.transcript, "stream_sid")
+            check_faults(call.transcript, "stream_sid")
     return next((remark for remark in remarks if remark), None)
 
 
@@ -226,27 +202,28 @@ async def ends_after_stop(examined: Examination) -> str | None:
     async with place_call(examined.bot) as call:
         await examined.provoke(call)
         await call.hang_up()
-    return await _takes_the_next_call(examined, "a call that ended with stop")
+    return await takes_the_next_call(examined, "a call that ended with stop")
 
 
 async def survives_an_early_hang_up(examined: Examination) -> str | None:
     """A caller who hangs up at once does it no harm: the next call is taken."""
     async with place_call(examined.bot) as call:
         await call.hang_up()
-    return await _takes_the_next_call(examined, "a stop right after start")
+    return await takes_the_next_call(examined, "a stop right after start")
 
 
 async def survives_an_abrupt_close(examined: Examination) -> str | None:
     """A connection that breaks in mid-call does it no harm: the next call is taken."""
     async with place_call(examined.bot) as call:
         await call.listen_until(lambda: call.playing, examined.bot.patience_s / 2)
-    return await _takes_the_next_call(examined, "a connection that broke")
+    return await takes_the_next_call(examined, "a connection that broke")
 
 
 CHECKS: Final[tuple[Check[Examination], ...]] = (
     accepts_the_websocket,
     accepts_its_signature,
     refuses_a_wrong_signature,
+    holds_a_conversation,
     sends_only_known_messages,
     names_its_stream,
     encodes_audio_in_base64,
@@ -267,28 +244,3 @@ CHECKS: Final[tuple[Check[Examination], ...]] = (
     survives_an_early_hang_up,
     survives_an_abrupt_close,
 )
-
-
-def _need_token(examined: Examination) -> None:
-    if not examined.bot.token:
-        raise NotApplicable("no --token was given")
-
-
-def _check_faults(transcript: Transcript, rule: Rule) -> None:
-    """Raise the first fault of a kind, and say how many more there were."""
-    faults = [fault for fault in transcript.faults if fault.rule == rule]
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise Unmet(faults[0].expected, faults[0].came + more)
-
-
-async def _transcript_with_audio(examined: Examination) -> Transcript:
-    transcript = await examined.transcript()
-    if not transcript.count("media"):
-        raise NotApplicable("the bot sent no audio")
-    return transcript
-
-
-async def _takes_the_next_call(examined: Examination, what: str) -> str | None:
-    async with place_call(examined.bot) as call:
-        return await call.survives(f"{what}, in the next call")

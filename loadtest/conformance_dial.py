@@ -29,6 +29,8 @@ class Bot(Struct, frozen=True):
     """For the bot to say something."""
     silence_s: float = 10.0
     """The length of the long silence."""
+    utterance_s: float = 1.5
+    """How long the caller speaks."""
 
 
 class DirectConnect(connect):

@@ -91,6 +91,8 @@ class Stack:
     Args:
         real: whether Asterisk is the real one.
         settings: environment variables that differ from the stack's own.
+
+    `for_supervisor` are variables that only the supervisor gets, such as a proxy's ARI_BASE.
     """
 
     def __init__(self, *, real: bool, settings: Mapping[str, str] | None = None) -> None:
@@ -116,6 +118,7 @@ class Stack:
             "LOG_FORMAT": "json",
             **(settings or {}),
         }
+        self.for_supervisor: dict[str, str] = {}
         self._instance = self.path / "asterisk"
         asterisk = (
             ["deploy.run_asterisk", "--instance", str(self._instance)]
@@ -156,7 +159,7 @@ class Stack:
 
     def start_supervisor(self) -> None:
         """Start the supervisor, and wait until all is well."""
-        self.supervisor.start(self.environment)
+        self.supervisor.start({**self.environment, **self.for_supervisor})
         self.wait_until(self.is_ok, START_S, "the supervisor is not ok")
 
     def health(self) -> dict[str, Any]:

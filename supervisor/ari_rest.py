@@ -34,6 +34,7 @@ from supervisor.ari_events import (
     Channel,
     Variable,
     decode_answer,
+    media_address,
     refusal,
 )
 
@@ -140,6 +141,16 @@ class AriRest:
         }
         request = Request("create_external_media", "POST", "/channels/externalMedia", query)
         return await self._ask(Channel, request)
+
+    async def get_media_address(self, channel_id: str) -> tuple[str, int]:
+        """Where Asterisk sends and expects an external media channel's RTP, asked for again.
+
+        Raises:
+            AriDecodeError: the channel does not say, or is not there.
+        """
+        names = ("UNICASTRTP_LOCAL_ADDRESS", "UNICASTRTP_LOCAL_PORT")
+        values = {name: await self.get_variable(channel_id, name) or "" for name in names}
+        return media_address(Channel(channel_id, channelvars=values))
 
     async def delete_channel(self, channel_id: str, reason: HangupReason = "normal") -> None:
         """Hang up; a channel that is not there counts as done: `DELETE /channels/{id}`."""

@@ -6,21 +6,34 @@ Each command becomes one request or message; what came of it goes back to the ta
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeAlias
 
 import msgspec
 import structlog
 
 from supervisor import call_events as ev
-from supervisor.ari_events import AriAbsent, AriError, ChannelNotInStasis, media_address
+from supervisor.ari_events import (
+    AriAbsent,
+    AriError,
+    AriTimeout,
+    AriUnreachable,
+    ChannelNotInStasis,
+    media_address,
+)
 from supervisor.ari_rest import AriRest
 from supervisor.call_events import Command, Event
 from supervisor.call_names import CallNames
-from supervisor.call_state import Call, Leg, OnEnd, Part
+from supervisor.call_state import Call, Leg, OnEnd, Part, Phase
 from supervisor.call_table import CallTable
 from supervisor.stream_control import StreamControl
 
 log = structlog.get_logger()
+
+STEP_RETRY_S: Final = 0.25
+Attempt: TypeAlias = Callable[[bool], Awaitable[None]]
+"""A step of the set-up. It is told whether an earlier try may have succeeded after all."""
 
 
 class CallControl:
@@ -77,19 +90,18 @@ class CallControl:
             case ev.Place():
                 self.streams.place(call)
             case ev.CreateBridge():
-                creation = self._ari.create_bridge(self._names.bridge_id(sid))
-                self._spawn(self._step(sid, Part.BRIDGE, creation, ev.BridgeCreated(sid)))
+                creating = partial(self._create_bridge, call)
+                self._spawn(self._step(call, Part.BRIDGE, creating, ev.BridgeCreated(sid)))
             case ev.CreateMediaLeg():
-                creating = self._create_media_leg(call)
-                self._spawn(self._step(sid, Part.MEDIA, creating, ev.MediaLegCreated(sid)))
+                making = partial(self._create_media_leg, call)
+                self._spawn(self._step(call, Part.MEDIA, making, ev.MediaLegCreated(sid)))
             case ev.OpenStream():
                 self.streams.open(call)
             case ev.MoveStream():
                 self.streams.move(call)
             case ev.Join(leg=leg):
-                channel = call.channel_id if leg is Leg.CALLER else self._names.media_id(sid)
-                joining = self._ari.add_to_bridge(self._names.bridge_id(sid), channel)
-                self._spawn(self._step(sid, f"join {leg}", joining, ev.Joined(sid, leg)))
+                joining = partial(self._join, call, leg)
+                self._spawn(self._step(call, f"join {leg}", joining, ev.Joined(sid, leg)))
             case ev.PressDigit(digit=digit):
                 self.streams.press_digit(call, digit)
             case ev.SendDigits(digits=digits):
@@ -102,21 +114,51 @@ class CallControl:
                 leaving = self._ari.continue_in_dialplan(call.channel_id)
                 self._spawn(self._removal(sid, Part.CALLER, leaving))
 
-    async def _create_media_leg(self, call: Call) -> None:
-        media_id = self._names.media_id(call.call_sid)
-        external_host = f"{self._media_host}:{call.port}"
-        channel = await self._ari.create_external_media(media_id, external_host)
-        if call.call_sid in self._table.calls:
-            self.streams.connect_media(call, media_address(channel))
+    async def _create_bridge(self, call: Call, again: bool) -> None:
+        """Create the bridge; one that an earlier try has made is as good."""
+        await self._ari.create_bridge(self._names.bridge_id(call.call_sid))
 
-    async def _step(self, sid: str, step: str, work: Awaitable[object], done: Event) -> None:
-        try:
-            await work
-        except (AriError, OSError) as error:
-            log.warning("setup_step_failed", call_id=sid, step=step, reason=str(error))
-            self.happen(ev.StepFailed(sid, step, str(error)))
+    async def _create_media_leg(self, call: Call, again: bool) -> None:
+        """Create the ExternalMedia channel, or find the one that an earlier try has made."""
+        media_id = self._names.media_id(call.call_sid)
+        if again and await self._ari.get_channel(media_id) is not None:
+            peer = await self._ari.get_media_address(media_id)
         else:
-            self.happen(done)
+            external_host = f"{self._media_host}:{call.port}"
+            peer = media_address(await self._ari.create_external_media(media_id, external_host))
+        if call.call_sid in self._table.calls:
+            self.streams.connect_media(call, peer)
+
+    async def _join(self, call: Call, leg: Leg, again: bool) -> None:
+        """Put a leg into the bridge, if an earlier try has not done it."""
+        bridge_id = self._names.bridge_id(call.call_sid)
+        media_id = self._names.media_id(call.call_sid)
+        channel = call.channel_id if leg is Leg.CALLER else media_id
+        if again and channel in (await self._ari.create_bridge(bridge_id)).channels:
+            return
+        await self._ari.add_to_bridge(bridge_id, channel)
+
+    async def _step(self, call: Call, step: str, attempt: Attempt, done: Event) -> None:
+        """Take a step of the set-up; without an answer try again, as long as the call wants it.
+
+        The set-up's time-out ends the call, and so the tries.
+        """
+        sid = call.call_sid
+        again = False
+        while True:
+            try:
+                await attempt(again)
+            except (AriError, OSError) as error:
+                lost = isinstance(error, AriUnreachable | AriTimeout)
+                again = lost and call.phase is not Phase.ENDING
+                log.warning("setup_step", call_id=sid, step=step, reason=str(error), again=again)
+                if not again:
+                    self.happen(ev.StepFailed(sid, step, str(error)))
+                    return
+                await asyncio.sleep(STEP_RETRY_S)
+            else:
+                self.happen(done)
+                return
 
     def _remove(self, call: Call, part: Part) -> Awaitable[None]:
         match part:

@@ -1,11 +1,7 @@
 """A real Asterisk for tests, on ports of its own.
 
-Import the fixture `asterisk` (one instance for the whole run) or use the class directly::
-
-    from tests.asterisk_instance import AsteriskInstance, asterisk
-
-    @pytest.mark.asterisk
-    def test_something(asterisk: AsteriskInstance) -> None: ...
+`tests/conftest.py` offers the fixture `asterisk`, one instance for the whole run; a test that needs
+its own, to end it for instance, takes the fixture `asterisk_rootfs` and makes an `AsteriskInstance`.
 """
 
 import contextlib

@@ -18,16 +18,8 @@ from deploy.asterisk_rootfs import rootfs_dir
 from deploy.run_asterisk import CANNOT_START, PID_FILE, NotRunningError, cli
 from loadtest.audio import decode
 from loadtest.recording import dominant_hz
-from tests.asterisk_instance import (
-    CHECKOUT,
-    AsteriskInstance,
-    asterisk,
-    asterisk_rootfs,
-    wait_until,
-)
+from tests.asterisk_instance import CHECKOUT, AsteriskInstance, wait_until
 from tests.deploy.plain_caller import PlainCaller
-
-__all__ = ["asterisk", "asterisk_rootfs"]  # fixtures of these tests
 
 FALLBACK_HZ = 600
 FALLBACK_SECONDS = 2.0

@@ -136,7 +136,9 @@ class World:
             case ev.Join(leg=leg):
                 joining = channel if leg is Leg.CALLER else media
                 not_joined = ev.StepFailed(sid, f"join {leg}", "failed")
-                return Request(partial(self._join, bridge, joining), ev.Joined(sid, leg), not_joined)
+                return Request(
+                    partial(self._join, bridge, joining), ev.Joined(sid, leg), not_joined
+                )
             case ev.RemovePart(part=part):
                 removals = {
                     Part.CALLER: partial(self.leave, channel),

@@ -63,6 +63,16 @@ class RunningStack(Stack):
             raise
         return self
 
+    def _asterisk_is_up(self) -> bool:
+        """The stand-in is up when it answers."""
+        if self.real:
+            return super()._asterisk_is_up()
+        _ = self.asterisk.pid
+        try:
+            return bool(self.stand_in_state())
+        except urllib.error.URLError:
+            return False  # not listening yet
+
     # Calls
 
     @asynccontextmanager
@@ -100,8 +110,11 @@ class RunningStack(Stack):
         """Wait until no call is left: not here, and not in Asterisk."""
         await self.until(lambda: self.health()["active_channels"] == 0, "calls are over")
         await self.until(lambda: not any(self.left_in_asterisk().values()), "Asterisk is empty")
-        leased = [worker["ports"]["leased"] for worker in self.workers()]
-        assert leased == [0] * len(leased)
+        await self.until(lambda: self.leased_ports() == 0, "all ports are released")
+
+    def leased_ports(self) -> int:
+        """How many RTP ports calls have, by the supervisor's count."""
+        return sum(worker["ports"]["leased"] for worker in self.workers())
 
     def worker_pids(self) -> list[int]:
         """All worker processes of this stack that run, also those of a killed supervisor."""

@@ -126,9 +126,7 @@ def test_the_bridge_is_gone() -> None:
     assert found.events == [ev.StepFailed("CA1", Part.BRIDGE, "it is gone")]
 
 
-@pytest.mark.parametrize(
-    ("present", "missing"), [(MEDIA.id, Leg.CALLER), (CALLER.id, Leg.MEDIA)]
-)
+@pytest.mark.parametrize(("present", "missing"), [(MEDIA.id, Leg.CALLER), (CALLER.id, Leg.MEDIA)])
 def test_a_leg_is_not_in_the_bridge(present: str, missing: Leg) -> None:
     """A leg that has fallen out of the bridge is named."""
     found = compare([call()], [CALLER, MEDIA], [Bridge(BRIDGE.id, channels=(present,))])

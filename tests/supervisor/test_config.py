@@ -72,7 +72,11 @@ def test_what_must_be_set(name: str) -> None:
         ("ECS_MEDIA_WSS_URL", "https://voice.example", "allowed is ws://host[:port]/... or wss://"),
         ("ECS_MEDIA_WSS_URL", "wss://", "allowed is ws://host[:port]/... or wss://"),
         ("ECS_MEDIA_WSS_URL", "wss://[::1/x", "allowed is ws://host[:port]/... or wss://"),
-        ("ECS_MEDIA_WSS_URL", "ws://voice.example/x", "allowed is wss://, or ws:// to this machine"),
+        (
+            "ECS_MEDIA_WSS_URL",
+            "ws://voice.example/x",
+            "allowed is wss://, or ws:// to this machine",
+        ),
         ("EXTERNAL_MEDIA_HOST", "192.0.2.1", "allowed is a loopback address"),
         ("STREAM_PARAMETERS", "tenant=a", "allowed is a JSON object of strings"),
         ("STREAM_PARAMETERS", '{"tenant": 1}', "allowed is a JSON object of strings"),

@@ -34,7 +34,13 @@ def table(layout: PortLayout) -> PortTable:
 
 def test_ports_are_leased_in_order(table: PortTable, layout: PortLayout) -> None:
     """Each worker has the ports of its own slice, and the memory says who has them."""
-    assert [table.lease(1, f"CA{n}", T0) for n in range(5)] == [20_004, 20_005, 20_006, 20_007, None]
+    assert [table.lease(1, f"CA{n}", T0) for n in range(5)] == [
+        20_004,
+        20_005,
+        20_006,
+        20_007,
+        None,
+    ]
     assert table.lease(0, "CA9", T0) == 20_000
     assert layout.lease(20_004) == Lease(PortState.LEASED, 1, 1, 0, "CA0")
     assert table.counts(0) == {"free": 3, "leased": 1, "quarantined": 0}

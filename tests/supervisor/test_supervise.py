@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from loadtest import audio, recording
-from loadtest.phone_plan import CallRecord
+from loadtest.sip_phone import ActiveCall
 from loadtest.stand_in_faults import Faults, RestFault
 from tests.supervisor.few_fds import open_fds
 from tests.supervisor.stack import RunningStack
@@ -28,35 +28,46 @@ def stack() -> Iterator[RunningStack]:
     assert "Traceback" not in running.supervisor.log
 
 
-def heard_hz(record: CallRecord) -> float | None:
-    """The strongest tone that the caller heard."""
-    return recording.dominant_hz(recording.timeline(record.packets))
+def hears(call: ActiveCall, tone_hz: float, since_ns: int = 0) -> bool:
+    """Whether most of what the caller has heard is this tone."""
+    return recording.power_share(recording.timeline(call.heard_since(since_ns)), tone_hz) > 0.5
+
+
+async def check_refused(stack: RunningStack) -> None:
+    """A new caller is back in the dialplan at once, and hangs up on its tone."""
+    async with stack.calling() as call:
+        await stack.until(lambda: hears(call, FALLBACK_HZ), "the dialplan's tone")
+
+
+async def call_is_up(stack: RunningStack, calls: int = 1) -> None:
+    """Wait until so many calls have both their channels."""
+    await stack.until(lambda: stack.health()["active_channels"] == 2 * calls, "calls are up")
+
+
+async def audio_goes_on(stack: RunningStack, call: ActiveCall) -> None:
+    """Wait for half a second of audio from now on."""
+    now_ns = time.monotonic_ns()
+    await stack.until(lambda: len(call.heard_since(now_ns)) >= 25, "audio goes on")
 
 
 async def test_a_call_from_greeting_to_goodbye(stack: RunningStack) -> None:
-    """The caller is answered, hears the agent, says goodbye by a key, and nothing is left."""
-    record = await stack.call(seconds=15.0, digits=((1.0, "#"),))
-    assert record.outcome == "answered"
-    assert record.ended_by == "callee"
-    assert heard_hz(record) is not None
+    """The caller hears the agent, then their own tone again, says goodbye by a key; no loss."""
+    said = audio.silence(2.2) + audio.tone(440, 0.6)
+    record = await stack.call(seconds=15.0, audio=said, digits=((4.5, "#"),))
+    assert (record.outcome, record.ended_by) == ("answered", "callee")
+    answered_ns = round((record.answered_at or 0) * 1e9)
+    greeting = [p for p in record.packets if p.at_ns < answered_ns + 2.2e9]
+    echo = [p for p in record.packets if answered_ns + 3e9 < p.at_ns < answered_ns + 4.4e9]
+    assert recording.dominant_hz(recording.timeline(greeting)) is not None
+    assert recording.power_share(recording.timeline(echo), 440) > 0.5
     assert recording.continuity(record.packets).lost == 0
-    await stack.until_idle()
-
-
-async def test_the_echo_of_the_caller(stack: RunningStack) -> None:
-    """Audio goes both ways: the agent repeats the caller's own tone."""
-    said = audio.silence(2.5) + audio.tone(440, 0.8)
-    record = await stack.call(seconds=5.5, audio=said)
-    after = [p for p in record.packets if p.at_ns > ((record.answered_at or 0) + 3.6) * 1e9]
-    assert recording.power_share(recording.timeline(after), 440) > 0.5
-    assert record.ended_by == "caller"
     await stack.until_idle()
 
 
 async def test_health_while_a_call_is_up(stack: RunningStack) -> None:
     """/health shows calls, workers and settings; no secret is in it."""
     async with stack.calling():
-        await stack.until(lambda: stack.health()["active_channels"] == 2, "call is up")
+        await call_is_up(stack)
         health = stack.health()
         assert health["status"] == "ok"
         assert health["running"] is True
@@ -79,7 +90,7 @@ async def test_health_while_a_call_is_up(stack: RunningStack) -> None:
 async def test_metrics(stack: RunningStack) -> None:
     """/metrics has the workers by number, and no call's name."""
     async with stack.calling():
-        await stack.until(lambda: stack.health()["active_channels"] == 2, "call is up")
+        await call_is_up(stack)
         status, text = stack.http("GET", "/metrics")
     assert status == 200
     assert 'ots_worker_up{cpu="0",worker="0"} 1.0' in text or 'worker="0"} 1.0' in text
@@ -95,7 +106,7 @@ async def test_no_channel_of_ours_is_a_caller(stack: RunningStack) -> None:
     for early in (False, True):
         stack.set_faults(Faults(early_stasis_start=early))
         async with stack.calling():
-            await stack.until(lambda: stack.health()["active_channels"] == 2, "call is up")
+            await call_is_up(stack)
             assert stack.health()["active_sessions"] == 1
         await stack.until_idle()
     stack.set_faults(Faults())
@@ -109,14 +120,10 @@ async def test_no_channel_of_ours_is_a_caller(stack: RunningStack) -> None:
         ("POST", "/ari/bridges/*/addChannel"),
     ],
 )
-async def test_a_failed_set_up_leaves_nothing(
-    stack: RunningStack, method: str, path: str
-) -> None:
+async def test_a_failed_set_up_leaves_nothing(stack: RunningStack, method: str, path: str) -> None:
     """Whichever step Asterisk refuses: the caller is back in the dialplan, nothing is left."""
     stack.set_faults(Faults(rest=(RestFault("status", method, path, status=500, done=True),)))
-    record = await stack.call(seconds=10.0)
-    assert record.ended_by == "callee"
-    assert heard_hz(record) == pytest.approx(FALLBACK_HZ, abs=15)
+    await check_refused(stack)
     await stack.until_idle()
 
 
@@ -125,15 +132,14 @@ async def test_changes_need_the_token(stack: RunningStack) -> None:
     assert stack.http("POST", "/workers/0/restart", token="guessed")[0] == 401
     assert stack.http("POST", "/workers/7/restart")[0] == 409
     async with stack.calling() as call:
-        await stack.until(lambda: stack.health()["active_channels"] == 2, "call is up")
+        await call_is_up(stack)
         busy = next(worker for worker in stack.workers() if worker["calls"])
         path = f"/workers/{busy['worker']}/restart"
         assert (await asyncio.to_thread(stack.http, "POST", path))[0] == 200
         after = stack.workers()[busy["worker"]]
         assert after["pid"] != busy["pid"]
         assert after["calls"] == 1
-        now_ns = time.monotonic_ns()
-        await stack.until(lambda: len(call.heard_since(now_ns)) > 50, "audio goes on")
+        await audio_goes_on(stack, call)
     record = await call.record
     assert recording.continuity(record.packets).ssrc_changes == 0
     await stack.until_idle()
@@ -142,11 +148,10 @@ async def test_changes_need_the_token(stack: RunningStack) -> None:
 async def test_a_killed_worker_keeps_no_caller_waiting(stack: RunningStack) -> None:
     """The call goes on at another worker in the same RTP stream; the dead one is replaced."""
     async with stack.calling() as call:
-        await stack.until(lambda: stack.health()["active_channels"] == 2, "call is up")
+        await call_is_up(stack)
         busy = next(worker["worker"] for worker in stack.workers() if worker["calls"])
         victim = stack.kill_worker(busy)
-        killed_ns = time.monotonic_ns()
-        await stack.until(lambda: len(call.heard_since(killed_ns)) > 50, "audio goes on")
+        await audio_goes_on(stack, call)
         assert stack.workers()[busy]["pid"] != victim
     record = await call.record
     heard = recording.continuity(record.packets)
@@ -161,17 +166,15 @@ async def test_out_of_file_descriptors(stack: RunningStack) -> None:
     pid = stack.supervisor.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     async with stack.calling() as call:
-        await stack.until(lambda: stack.health()["active_channels"] == 2, "call is up")
+        await call_is_up(stack)
         try:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_fds(pid), limits[1]))
-            refused = await stack.call(seconds=10.0)
+            await check_refused(stack)
         finally:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-        assert heard_hz(refused) == pytest.approx(FALLBACK_HZ, abs=15)
-        now_ns = time.monotonic_ns()
-        await stack.until(lambda: len(call.heard_since(now_ns)) > 25, "audio goes on")
-    await stack.until_idle()
-    assert heard_hz(await stack.call(seconds=1.5)) is not None
+        await audio_goes_on(stack, call)
+        async with stack.calling():
+            await call_is_up(stack, calls=2)
     await stack.until_idle()
 
 
@@ -215,13 +218,12 @@ async def test_sigterm_with_a_call() -> None:
     """The caller is given back to the dialplan, and nothing is left in Asterisk."""
     with RunningStack(settings={"DRAIN_SECONDS": "0"}) as stack:
         async with stack.calling() as call:
-            await stack.until(lambda: stack.health()["active_channels"] == 2, "call is up")
+            await call_is_up(stack)
             now_ns = time.monotonic_ns()
             await check_stopped(stack)
             record = await call.record
         assert record.ended_by == "callee"
-        after = recording.timeline(call.heard_since(now_ns))
-        assert recording.power_share(after, FALLBACK_HZ) > 0.5
+        assert hears(call, FALLBACK_HZ, now_ns)
         state = stack.stand_in_state()
         assert not (state["channels"] or state["bridges"] or state["rtp_ports"])
 
@@ -230,13 +232,11 @@ async def test_sigterm_lets_a_call_end() -> None:
     """Within DRAIN_SECONDS calls go on, new ones are not taken, and the end comes with the last."""
     with RunningStack(settings={"DRAIN_SECONDS": "60"}) as stack:
         async with stack.calling() as call:
-            await stack.until(lambda: stack.health()["active_channels"] == 2, "call is up")
+            await call_is_up(stack)
             stack.supervisor.send(signal.SIGTERM)
             await stack.until(lambda: stack.health()["status"] == "draining", "draining")
-            refused = await stack.call(seconds=10.0)
-            assert heard_hz(refused) == pytest.approx(FALLBACK_HZ, abs=15)
-            now_ns = time.monotonic_ns()
-            await stack.until(lambda: len(call.heard_since(now_ns)) > 25, "audio goes on")
+            await check_refused(stack)
+            await audio_goes_on(stack, call)
         assert (await call.record).ended_by == "caller"
         assert await stack.exit_code() == 0
 
@@ -253,41 +253,30 @@ async def test_sigterm_while_starting() -> None:
 
 
 async def test_the_supervisor_is_killed_and_comes_back() -> None:
-    """Media goes on meanwhile; the call is adopted; what ended meanwhile is cleaned up."""
+    """A call goes on and is adopted; what ended meanwhile is cleaned up, here and in Asterisk.
+
+    Of the calls that end, one loses its worker too: nobody claims its port.
+    """
     with RunningStack() as stack:
-        async with stack.calling(seconds=None) as stays, stack.calling() as ends:
-            await stack.until(lambda: stack.health()["active_channels"] == 4, "calls are up")
-            pids = sorted(stack.worker_pids())
-            stack.supervisor.kill()
-            ends.hang_up()
-            await ends.record
+        async with stack.calling() as stays, stack.calling() as orphan:
+            await call_is_up(stack, calls=2)
+            first, second = (worker["pid"] for worker in stack.workers())
+            async with stack.calling():
+                await call_is_up(stack, calls=3)
+                stack.supervisor.kill()
+                os.kill(second, signal.SIGKILL)
+                orphan.hang_up()
+            await audio_goes_on(stack, stays)
             await asyncio.to_thread(stack.start_supervisor)
-            assert sorted(stack.worker_pids()) == pids
-            await stack.until(lambda: stack.health()["active_channels"] == 2, "one call is left")
-            await stack.until(
-                lambda: sum(worker["ports"]["leased"] for worker in stack.workers()) == 1,
-                "the other one's port is freed",
-            )
-            now_ns = time.monotonic_ns()
-            await stack.until(lambda: len(stays.heard_since(now_ns)) > 25, "audio goes on")
-        record = await stays.record
-        assert recording.continuity(record.packets).lost == 0
+            await call_is_up(stack, calls=1)
+            assert stack.workers()[0]["pid"] == first
+            assert len(stack.events("call_adopted")) == 2
+            await stack.until(lambda: stack.leased_ports() == 1, "the others' ports are freed")
+            await audio_goes_on(stack, stays)
+        heard = recording.continuity((await stays.record).packets)
+        assert (heard.lost, heard.ssrc_changes) == (0, 0)
         await stack.until_idle()
         await check_stopped(stack)
-
-
-async def test_a_port_that_nobody_claims() -> None:
-    """A call and its worker that die with the supervisor leave no leased port behind."""
-    with RunningStack() as stack:
-        async with stack.calling() as call:
-            await stack.until(lambda: stack.health()["active_channels"] == 2, "call is up")
-            stack.supervisor.kill()
-            for pid in stack.worker_pids():
-                os.kill(pid, signal.SIGKILL)
-            call.hang_up()
-        await asyncio.to_thread(stack.start_supervisor)
-        await stack.until_idle_soon()
-        assert stack.is_ok()
 
 
 async def test_the_newer_supervisor_wins() -> None:
@@ -303,7 +292,8 @@ async def test_the_newer_supervisor_wins() -> None:
         second.environment["ECS_MEDIA_WSS_URL"] = first.environment["ECS_MEDIA_WSS_URL"]
         await asyncio.to_thread(second.start_supervisor)
         await first.until(lambda: first.health()["status"] == "draining", "the first gives way")
-        assert heard_hz(await first.call(seconds=1.5)) is not None
+        async with first.calling():
+            await call_is_up(second)
         assert len(second.events("call_placed")) == 1
         assert len(first.events("replaced_by_another_supervisor")) == 1
         assert not first.events("call_placed")
@@ -350,15 +340,12 @@ async def test_a_wrong_password() -> None:
     [
         ({"ARI_PASS": ""}, "ARI_PASS is not set"),
         ({"ARI_BASE": "http://me:it@127.0.0.1:8088"}, "ARI_BASE holds an @"),
-        ({"RTP_PORT_END": "20000"}, "RTP_PORT_END is 20000: 1 ports are too few"),
-        ({"ECS_MEDIA_WSS_URL": "ws://192.0.2.1/x"}, "ECS_MEDIA_WSS_URL is 'ws://192.0.2.1/x'"),
         ({"HTTP_HOST": "192.0.2.1"}, "HTTP_HOST is '192.0.2.1'"),
         ({"RTP_BIND_HOST": "192.0.2.1"}, "RTP_BIND_HOST is '192.0.2.1'"),
         ({"STREAM_CA_FILE": "/no/such/file"}, "STREAM_CA_FILE is '/no/such/file'"),
         ({"ORPHAN_GRACE": "soon"}, "ORPHAN_GRACE is 'soon'"),
         ({"RUN_DIR": "/dev/null/x"}, "RUN_DIR is '/dev/null/x'"),
-        ({"RUN_DIR": "/tmp/" + "x" * 150}, "allowed is a path shorter by 62 bytes"),
-        ({"STREAM_PARAMETERS": "{"}, "STREAM_PARAMETERS is '{'"),
+        ({"RUN_DIR": "/tmp/" + "x" * 150}, "allowed is a path shorter by 64 bytes"),
     ],
 )
 async def test_settings_that_cannot_be_used(change: dict[str, str], words: str) -> None:
@@ -366,7 +353,7 @@ async def test_settings_that_cannot_be_used(change: dict[str, str], words: str) 
     with RunningStack(settings=change, start=()) as stack:
         stack.supervisor.start(stack.environment)
         assert await stack.exit_code() == os.EX_CONFIG
-        lines = stack.supervisor.log.splitlines()
-        assert len(lines) == 1
-        assert words in lines[0]
+        (line,) = [line for line in stack.supervisor.log.splitlines() if "cannot_start" in line]
+        assert words in line
+        assert "Traceback" not in stack.supervisor.log
         assert not stack.run_dir.exists()

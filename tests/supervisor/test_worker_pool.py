@@ -105,8 +105,9 @@ async def test_one_slot_is_parked_and_others_serve() -> None:
             slot = rig.pool.slots[0]
             dead = victim
             await until(
-                lambda dead=dead: slot.state is SlotState.PARKED
-                or (slot.takes_calls and slot.pid != dead),
+                lambda dead=dead: (
+                    slot.state is SlotState.PARKED or (slot.takes_calls and slot.pid != dead)
+                ),
                 "replaced or parked",
             )
             victim = slot.pid
