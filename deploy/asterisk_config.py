@@ -18,6 +18,9 @@ TEMPLATES = Path(__file__).parent / "asterisk"
 PORTS = range(1024, 65536)
 """Asterisk runs without root's rights, so it cannot bind a port below 1024."""
 
+WAITS = range(301)
+"""Seconds that a caller may be kept waiting for an agent."""
+
 PORTS_PER_CALL = 4
 """Two legs, each an even RTP port with the odd one after it (res_rtp_asterisk.c)."""
 
@@ -36,7 +39,8 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
     """What the templates need. The defaults here are the only ones.
 
     Port ranges include both ends. `worker_rtp_*` is the range of the media workers; Asterisk
-    doesn't use it, but must stay out of it.
+    doesn't use it, but must stay out of it. A call that comes while nobody is connected to ARI
+    waits for `agent_wait_seconds` before the fallback gets it.
     """
 
     ari_user: str = "voice-agent"
@@ -48,6 +52,7 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
     sip_port: int = 5060
     rtp_start: int = 10000
     rtp_end: int = 19999
+    agent_wait_seconds: int = 5
     worker_rtp_start: int = 20000
     worker_rtp_end: int = 29999
 
@@ -57,9 +62,18 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
         calls = (self.rtp_end - self.rtp_start + 1) // PORTS_PER_CALL
         return int(calls * (1 - SPARE_PORTS))
 
+    @property
+    def agent_wait_tries(self) -> int:
+        """How often the dialplan looks for the agent again: twice a second."""
+        return 2 * self.agent_wait_seconds
+
     def substitutions(self) -> dict[str, str | int]:
         """What each `@{name}` in a template becomes."""
-        return {**msgspec.structs.asdict(self), "max_calls": self.max_calls}
+        return {
+            **msgspec.structs.asdict(self),
+            "max_calls": self.max_calls,
+            "agent_wait_tries": self.agent_wait_tries,
+        }
 
 
 class ConfTemplate(string.Template):
@@ -94,6 +108,7 @@ def values_from_environment(environment: Mapping[str, str]) -> AsteriskValues:
         sip_port=_port(environment, "SIP_PORT", defaults.sip_port),
         rtp_start=_port(environment, "ASTERISK_RTP_START", defaults.rtp_start),
         rtp_end=_port(environment, "ASTERISK_RTP_END", defaults.rtp_end),
+        agent_wait_seconds=_seconds(environment, "AGENT_WAIT_SECONDS", defaults.agent_wait_seconds),
         worker_rtp_start=_port(environment, "RTP_PORT_START", defaults.worker_rtp_start),
         worker_rtp_end=_port(environment, "RTP_PORT_END", defaults.worker_rtp_end),
     )
@@ -148,6 +163,15 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     if not text.isascii() or not text.isdigit() or int(text) not in PORTS:
         raise ConfigurationError(
             f"{name} is {text!r}: it must be a port from {PORTS.start} to {PORTS.stop - 1}"
+        )
+    return int(text)
+
+
+def _seconds(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or int(text) not in WAITS:
+        raise ConfigurationError(
+            f"{name} is {text!r}: it must be a whole number from 0 to {WAITS.stop - 1}"
         )
     return int(text)
 

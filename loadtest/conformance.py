@@ -79,7 +79,7 @@ async def _examine(options: argparse.Namespace) -> list[Outcome]:
     async with sample_agent() as url:
         outcomes = await _examine_bot(Bot(url, **settings))
     print("\nThis stack: a real worker, called by a scripted Asterisk")
-    async with Stack() as stack:
+    async with StackSide() as stack:
         checks = conformance_stack_stream.CHECKS + conformance_stack_orders.CHECKS
         return outcomes + await run_checks(checks, stack, _tell)
 

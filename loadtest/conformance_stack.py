@@ -1,6 +1,6 @@
 """This stack's side under examination: a real worker between a scripted voice server and Asterisk.
 
-async with Stack() as stack, stack.call() as call:
+async with StackSide() as stack, stack.call() as call:
     await call.stream.play(audio)
     await call.until(lambda: call.leg.heard == audio, "the audio")
 """
@@ -59,7 +59,7 @@ class StackCall:
         self.rig.end_call(self.leg)
 
 
-class Stack:
+class StackSide:
     """Two workers, one with tokens and one without, and the voice server that both call.
 
     `environ` are settings of both on top of that.
@@ -72,7 +72,7 @@ class Stack:
         self.plain = WorkerRig(environ)
         self._owned: AsyncExitStack
 
-    async def __aenter__(self) -> Stack:
+    async def __aenter__(self) -> StackSide:
         async with AsyncExitStack() as owned:
             for part in (self.server, self.signing, self.plain):
                 await owned.enter_async_context(part)

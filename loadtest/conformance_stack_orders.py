@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from loadtest.audio import FRAME_BYTES, SILENCE_BYTE, SILENT_FRAME
 from loadtest.conformance_report import Check
-from loadtest.conformance_stack import Stack, StackCall, expect, expect_that
+from loadtest.conformance_stack import StackSide, StackCall, expect, expect_that
 from shim.control import SendDigits
 
 PATTERN: Final = bytes(range(255)) * 40
@@ -29,7 +29,7 @@ MINUTES: Final = 5
 GIANT_BYTES: Final = 2 << 20
 
 
-async def plays_pieces_of_any_size(stack: Stack) -> str | None:
+async def plays_pieces_of_any_size(stack: StackSide) -> str | None:
     """Audio in pieces of 1 to 8,000 bytes, sent in a burst, is heard byte by byte."""
     async with stack.call() as call:
         audio = PATTERN[:4001]
@@ -43,7 +43,7 @@ async def plays_pieces_of_any_size(stack: Stack) -> str | None:
     return None
 
 
-async def paces_without_a_break(stack: Stack) -> str | None:
+async def paces_without_a_break(stack: StackSide) -> str | None:
     """Each 20 ms a packet of 160 bytes: silence when idle, numbered on through audio and all."""
     async with stack.call() as call:
         await call.wait_packets(10)
@@ -62,7 +62,7 @@ async def paces_without_a_break(stack: Stack) -> str | None:
         return f"{per_second:.1f} packets per second"
 
 
-async def returns_an_idle_mark_at_once(stack: Stack) -> str | None:
+async def returns_an_idle_mark_at_once(stack: StackSide) -> str | None:
     """With nothing to play a mark comes straight back, its name unchanged."""
     async with stack.call() as call:
         for name in ("a label", "", 'ü "quoted"\n', "x" * 1000):
@@ -77,7 +77,7 @@ async def returns_an_idle_mark_at_once(stack: Stack) -> str | None:
     return None
 
 
-async def returns_a_mark_when_played(stack: Stack) -> str | None:
+async def returns_a_mark_when_played(stack: StackSide) -> str | None:
     """A mark comes back when the audio before it was sent to the caller, not before."""
     async with stack.call() as call:
         await call.stream.play(b"\x01" * 1600)
@@ -91,7 +91,7 @@ async def returns_a_mark_when_played(stack: Stack) -> str | None:
     return f"after {max(late)} more packet(s)"
 
 
-async def returns_every_mark_once(stack: Stack) -> str | None:
+async def returns_every_mark_once(stack: StackSide) -> str | None:
     """Marks come back in their order, each exactly once, equal names included."""
     names = ["part", "part", "other", "part", ""]
     async with stack.call() as call:
@@ -105,7 +105,7 @@ async def returns_every_mark_once(stack: Stack) -> str | None:
     return None
 
 
-async def tolerates_a_mark_without_a_name(stack: Stack) -> str | None:
+async def tolerates_a_mark_without_a_name(stack: StackSide) -> str | None:
     """A `mark` message without its `mark` object comes back with an empty name."""
     async with stack.call() as call:
         await call.stream.say("mark")
@@ -114,7 +114,7 @@ async def tolerates_a_mark_without_a_name(stack: Stack) -> str | None:
     return None
 
 
-async def accepts_messages_without_a_stream_sid(stack: Stack) -> str | None:
+async def accepts_messages_without_a_stream_sid(stack: StackSide) -> str | None:
     """A message without `streamSid` counts for its stream, as there is no other on a WebSocket."""
     async with stack.call() as call:
         message = {"event": "mark", "mark": {"name": "no sid"}}
@@ -123,7 +123,7 @@ async def accepts_messages_without_a_stream_sid(stack: Stack) -> str | None:
     return None
 
 
-async def clears_at_once(stack: Stack) -> str | None:
+async def clears_at_once(stack: StackSide) -> str | None:
     """After `clear` nothing of the old audio is heard, and its marks come back in order."""
     async with stack.call() as call:
         names = ["one", "two", "two"]
@@ -141,7 +141,7 @@ async def clears_at_once(stack: Stack) -> str | None:
     return None
 
 
-async def says_what_was_played(stack: Stack) -> str | None:
+async def says_what_was_played(stack: StackSide) -> str | None:
     """Marks carry `playedMs` and `clearedMs` (ours): what became of the audio before them."""
     async with stack.call() as call:
         await call.stream.play(b"\x01" * 1600)
@@ -159,7 +159,7 @@ async def says_what_was_played(stack: Stack) -> str | None:
     return f"{heard_ms} ms of 2000 were heard before the clear"
 
 
-async def takes_minutes_in_advance(stack: Stack) -> str | None:
+async def takes_minutes_in_advance(stack: StackSide) -> str | None:
     """Five minutes of audio, sent as fast as it is taken, wait; `clear` is rid of it at once."""
     async with stack.call() as call:
         await call.stream.play(b"\x01" * (MINUTES * 60 * 8000))
@@ -171,7 +171,7 @@ async def takes_minutes_in_advance(stack: Stack) -> str | None:
     return None
 
 
-async def clears_nothing_twice(stack: Stack) -> str | None:
+async def clears_nothing_twice(stack: StackSide) -> str | None:
     """`clear` with nothing to clear is answered by nothing, and does no harm."""
     async with stack.call() as call:
         await call.stream.say("clear")
@@ -182,7 +182,7 @@ async def clears_nothing_twice(stack: Stack) -> str | None:
     return None
 
 
-async def plays_on_after_a_clear(stack: Stack) -> str | None:
+async def plays_on_after_a_clear(stack: StackSide) -> str | None:
     """Audio that was sent after `clear` is played, from its first byte on."""
     async with stack.call() as call:
         await call.stream.play(b"\x01" * 16000)
@@ -196,7 +196,7 @@ async def plays_on_after_a_clear(stack: Stack) -> str | None:
     return None
 
 
-async def sends_digits_for_the_bot(stack: Stack) -> str | None:
+async def sends_digits_for_the_bot(stack: StackSide) -> str | None:
     """A `dtmf` message of the voice server (ours, not Twilio's) has its digits sent."""
     async with stack.call() as call:
         before = len(call.rig.of(SendDigits))
@@ -206,7 +206,7 @@ async def sends_digits_for_the_bot(stack: Stack) -> str | None:
     return None
 
 
-async def survives_bad_messages(stack: Stack) -> str | None:
+async def survives_bad_messages(stack: StackSide) -> str | None:
     """What Twilio would drop with a warning is dropped, and the stream goes on."""
     bad: tuple[str | bytes, ...] = (
         b"\x00\x01",
@@ -229,7 +229,7 @@ async def survives_bad_messages(stack: Stack) -> str | None:
     return f"{len(bad)} kinds"
 
 
-async def refuses_a_giant_message(stack: Stack) -> str | None:
+async def refuses_a_giant_message(stack: StackSide) -> str | None:
     """A message above STREAM_MAX_MESSAGE_BYTES (1 MiB) closes the WebSocket with 1009."""
     giant = json.dumps({"event": "media", "media": {"payload": "A" * GIANT_BYTES}})
     async with stack.call() as call:
@@ -240,7 +240,7 @@ async def refuses_a_giant_message(stack: Stack) -> str | None:
     return None
 
 
-CHECKS: Final[tuple[Check[Stack], ...]] = (
+CHECKS: Final[tuple[Check[StackSide], ...]] = (
     plays_pieces_of_any_size,
     paces_without_a_break,
     returns_an_idle_mark_at_once,

@@ -17,7 +17,7 @@ from loadtest.conformance_server import Json
 from loadtest.conformance_stack import (
     AUTH_TOKEN,
     BEARER_TOKEN,
-    Stack,
+    StackSide,
     StackCall,
     expect,
     expect_that,
@@ -30,7 +30,7 @@ TICKS_OF_A_RETRY: Final = 15
 """The first retry of a broken stream comes at once, the second within 100 ms."""
 
 
-async def opens_a_stream(stack: Stack) -> str | None:
+async def opens_a_stream(stack: StackSide) -> str | None:
     """A call makes the worker open a WebSocket; `connected` is its first message, then `start`."""
     async with stack.call() as call:
         first, second = call.stream.messages[:2]
@@ -39,7 +39,7 @@ async def opens_a_stream(stack: Stack) -> str | None:
     return None
 
 
-async def offers_nothing_in_the_handshake(stack: Stack) -> str | None:
+async def offers_nothing_in_the_handshake(stack: StackSide) -> str | None:
     """No Origin, subprotocol, extension (so no compression) or cookie; a User-Agent of its own."""
     async with stack.call() as call:
         for name in ("Origin", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions", "Cookie"):
@@ -50,7 +50,7 @@ async def offers_nothing_in_the_handshake(stack: Stack) -> str | None:
         return agent
 
 
-async def signs_the_handshake(stack: Stack) -> str | None:
+async def signs_the_handshake(stack: StackSide) -> str | None:
     """`X-Twilio-Signature` is valid to Twilio's own RequestValidator, query and all."""
     async with stack.call(signed=True) as call:
         signature = call.stream.header("X-Twilio-Signature") or ""
@@ -59,14 +59,14 @@ async def signs_the_handshake(stack: Stack) -> str | None:
     return None
 
 
-async def shows_its_bearer_token(stack: Stack) -> str | None:
+async def shows_its_bearer_token(stack: StackSide) -> str | None:
     """`Authorization` holds the bearer token of the settings."""
     async with stack.call(signed=True) as call:
         expect("Authorization", f"Bearer {BEARER_TOKEN}", call.stream.header("Authorization"))
     return None
 
 
-async def shows_no_token_without_one(stack: Stack) -> str | None:
+async def shows_no_token_without_one(stack: StackSide) -> str | None:
     """Without tokens in the settings the handshake has neither signature nor Authorization."""
     async with stack.call() as call:
         expect("X-Twilio-Signature", None, call.stream.header("X-Twilio-Signature"))
@@ -74,7 +74,7 @@ async def shows_no_token_without_one(stack: Stack) -> str | None:
     return None
 
 
-async def describes_the_stream(stack: Stack) -> str | None:
+async def describes_the_stream(stack: StackSide) -> str | None:
     """`start` has all of Twilio's fields: strings, and numbers for sampleRate and channels."""
     async with stack.call() as call:
         start = call.stream.messages[1]
@@ -91,7 +91,7 @@ async def describes_the_stream(stack: Stack) -> str | None:
     return None
 
 
-async def uses_ids_like_twilios(stack: Stack) -> str | None:
+async def uses_ids_like_twilios(stack: StackSide) -> str | None:
     """Ids have 34 characters: AC, CA or MZ and 32 hex digits; they are those of the call."""
     async with stack.call() as call:
         body = call.stream.messages[1]["start"]
@@ -103,7 +103,7 @@ async def uses_ids_like_twilios(stack: Stack) -> str | None:
     return None
 
 
-async def passes_custom_parameters_on(stack: Stack) -> str | None:
+async def passes_custom_parameters_on(stack: StackSide) -> str | None:
     """`customParameters` holds the call's own parameters, `source` and `format`, all strings."""
     own = {"tenant": "blue", "größe": 'ü\n"', "empty": ""}
     async with stack.call(own) as call:
@@ -112,7 +112,7 @@ async def passes_custom_parameters_on(stack: Stack) -> str | None:
     return None
 
 
-async def passes_the_callers_audio_on(stack: Stack) -> str | None:
+async def passes_the_callers_audio_on(stack: StackSide) -> str | None:
     """`media` has Twilio's fields, all strings, and each packet's audio byte by byte."""
     async with stack.call() as call:
         spoken = await call.speak(10)
@@ -128,7 +128,7 @@ async def passes_the_callers_audio_on(stack: Stack) -> str | None:
     return None
 
 
-async def numbers_its_messages(stack: Stack) -> str | None:
+async def numbers_its_messages(stack: StackSide) -> str | None:
     """`sequenceNumber` counts all messages from 1 on, `chunk` the media messages."""
     async with stack.call() as call:
         await call.speak(3)
@@ -149,7 +149,7 @@ async def numbers_its_messages(stack: Stack) -> str | None:
     return None
 
 
-async def follows_the_callers_clock(stack: Stack) -> str | None:
+async def follows_the_callers_clock(stack: StackSide) -> str | None:
     """`timestamp` grows by 20 ms per packet, and lost packets show as a gap."""
     async with stack.call() as call:
         await call.speak(4)
@@ -165,7 +165,7 @@ async def follows_the_callers_clock(stack: Stack) -> str | None:
     return None
 
 
-async def passes_digits_on(stack: Stack) -> str | None:
+async def passes_digits_on(stack: StackSide) -> str | None:
     """Each key that the caller presses becomes a `dtmf` message, in order."""
     async with stack.call() as call:
         for digit in DIGITS:
@@ -176,7 +176,7 @@ async def passes_digits_on(stack: Stack) -> str | None:
     return None
 
 
-async def stops_and_closes(stack: Stack) -> str | None:
+async def stops_and_closes(stack: StackSide) -> str | None:
     """When the call ends, `stop` is the last message, and the WebSocket is closed with 1000."""
     async with stack.call() as call:
         await call.speak(3)
@@ -196,7 +196,7 @@ async def stops_and_closes(stack: Stack) -> str | None:
     return None
 
 
-async def ends_when_the_bot_closes(stack: Stack) -> str | None:
+async def ends_when_the_bot_closes(stack: StackSide) -> str | None:
     """A close of the voice server with 1000 or without a code ends the stream for good."""
     for code in (1000, None):
         async with stack.call() as call:
@@ -213,7 +213,7 @@ async def ends_when_the_bot_closes(stack: Stack) -> str | None:
     return None
 
 
-async def opens_a_broken_stream_again(stack: Stack) -> str | None:
+async def opens_a_broken_stream_again(stack: StackSide) -> str | None:
     """After 1011 or a broken connection it opens the stream again: same ids, `resumed`, from 1."""
     for code in (1011, None):
         async with stack.call({"tenant": "blue"}) as call:
@@ -233,7 +233,7 @@ async def opens_a_broken_stream_again(stack: Stack) -> str | None:
     return None
 
 
-CHECKS: Final[tuple[Check[Stack], ...]] = (
+CHECKS: Final[tuple[Check[StackSide], ...]] = (
     opens_a_stream,
     offers_nothing_in_the_handshake,
     signs_the_handshake,

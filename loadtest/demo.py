@@ -25,6 +25,7 @@ import msgspec
 
 from deploy.asterisk_rootfs import RootfsError, ensure_rootfs, obstacle, rootfs_dir
 from loadtest import demo_call
+from loadtest.phone_plan import CallRecord
 from loadtest.picture import draw_call
 from loadtest.sip_phone import SipPhone
 
@@ -155,7 +156,7 @@ def _call(settings: Mapping[str, str]) -> int:
     return 0 if heard.ok else 1
 
 
-async def _place(to: str) -> demo_call.CallRecord:
+async def _place(to: str) -> CallRecord:
     async with SipPhone() as phone:
         return await phone.call(demo_call.plan(to))
 

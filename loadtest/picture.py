@@ -36,7 +36,23 @@ class Track(Struct, frozen=True):
         return self.start_seconds + len(self.pcm) / RATE_HZ
 
 
-def draw_call(
+def draw_call(path: Path, record: CallRecord, title: str = "Phone call") -> None:
+    """Write the picture of a finished call. ValueError unless it was answered."""
+    if record.answered_at is None:
+        raise ValueError(f"call {record.call_id} was not answered ({record.outcome}): no picture")
+    voice_ns = (packet.at_ns for packet in record.packets if packet.payload_type == PCMU)
+    tracks = (
+        (decode(record.sent_audio), record.first_sent_ns),
+        (timeline(record.packets), next(voice_ns, None)),
+    )
+    sent, heard = (
+        Track(pcm, 0.0 if start_ns is None else start_ns / 1e9 - record.answered_at)
+        for pcm, start_ns in tracks
+    )
+    draw_tracks(path, sent, heard, title, figures_of(record))
+
+
+def draw_tracks(
     path: Path, sent: Track, heard: Track, title: str = "Phone call", figures: Sequence[str] = ()
 ) -> None:
     """Write a PNG with both waveforms; `figures` stand under the title, as in "lost 0"."""
@@ -55,24 +71,6 @@ def draw_call(
     figure.text(0.065, 0.895, "   ·   ".join(figures), fontsize=9.5, color=INK)
     figure.subplots_adjust(left=0.065, right=0.985, top=0.86, bottom=0.11, hspace=0.08)
     figure.savefig(path, format="png")
-
-
-def draw_record(path: Path, record: CallRecord, title: str = "Phone call") -> None:
-    """Draw a call from its record, with its figures. ValueError unless it was answered."""
-    if record.answered_at is None:
-        raise ValueError(f"call {record.call_id} was not answered ({record.outcome}): no picture")
-    first_sent_seconds = (record.first_sent_ns or 0) / 1e9
-    first_heard_seconds = next(
-        (packet.at_ns / 1e9 for packet in record.packets if packet.payload_type == PCMU),
-        record.answered_at,
-    )
-    draw_call(
-        path,
-        Track(decode(record.sent_audio), first_sent_seconds - record.answered_at),
-        Track(timeline(record.packets), first_heard_seconds - record.answered_at),
-        title,
-        figures_of(record),
-    )
 
 
 def figures_of(record: CallRecord) -> list[str]:

@@ -222,11 +222,18 @@ class Stack:
     def _asterisk_is_up(self) -> bool:
         _ = self.asterisk.pid
         if not self.real:
-            return "ready" in self.asterisk.log
+            return self._ari_answers()
         try:
             return "fully booted" in self.cli("core waitfullybooted")
         except NotRunningError:
             return False  # not yet
+
+    def _ari_answers(self) -> bool:
+        try:
+            self._ari(f"{self.environment['ARI_BASE']}/ari/channels")
+        except urllib.error.URLError:
+            return False  # not yet
+        return True
 
     def _end(self) -> None:
         """End all parts; workers of a killed supervisor, too."""

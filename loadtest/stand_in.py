@@ -87,7 +87,7 @@ class StandIn:
         self._applications = Applications(self._plan, ASTERISK_ID)
         self._exchange = Exchange(self._applications, ASTERISK_ID)
         self._ports = RtpPorts(values.sip_host, values.rtp_start, values.rtp_end)
-        self._sip = SipSide(self._exchange, self._ports, self._plan, values.ari_app)
+        self._sip = SipSide(self._exchange, self._ports, self._plan, values)
         self._ari = AriServer(
             Account(values.ari_user, values.ari_pass),
             Resources(

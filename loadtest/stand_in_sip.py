@@ -15,6 +15,7 @@ from collections import OrderedDict
 from functools import partial
 from ipaddress import IPv4Address
 
+from deploy.asterisk_config import AsteriskValues
 from loadtest.sdp import Sdp, parse_sdp
 from loadtest.sip_message import (
     Headers,
@@ -42,13 +43,15 @@ CallKey = tuple[str, str | None]  # Call-ID and the caller's tag
 class SipSide(asyncio.DatagramProtocol):
     """Takes calls into the exchange; `open` binds it, `close` ends all calls at once."""
 
-    def __init__(self, exchange: Exchange, ports: RtpPorts, plan: FaultPlan, app: str) -> None:
+    def __init__(
+        self, exchange: Exchange, ports: RtpPorts, plan: FaultPlan, values: AsteriskValues
+    ) -> None:
         self.calls: dict[CallKey, SipCall] = {}
         self.malformed = 0
         self._exchange = exchange
         self._ports = ports
         self._plan = plan
-        self._app = app
+        self._values = values
         self._numbers = itertools.count()
         self._answers: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._transport: asyncio.DatagramTransport | None = None
@@ -131,7 +134,8 @@ class SipSide(asyncio.DatagramProtocol):
         key = (invite.call_id, invite.from_tag)
         around = Surroundings(
             exchange=self._exchange,
-            app=self._app,
+            app=self._values.ari_app,
+            tries=self._values.agent_wait_tries,
             contact=f"sip:{self.address[0]}:{self.address[1]}",
             send=partial(self._send, source),
             forget=partial(self._forget, key),

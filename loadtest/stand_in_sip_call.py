@@ -31,15 +31,18 @@ FALLBACK_TONE = tone(600, 2.0)
 # Asterisk's status for a call that is ended before it was answered (hangup_cause2sip).
 STATUS_OF_CAUSE = {1: 404, 17: 486, 18: 408, 19: 480, 21: 403, 31: 480, 34: 503, CANCELLED: 487}
 DECLINE = 603
+TRY_AGAIN_S = 0.5
 
 
 class Surroundings(Struct, frozen=True):
     """What a call needs of the SIP side. `send` goes to the caller's address, `forget` drops the
-    call once nothing more is to be sent or answered; `contact` is the URI of the SIP side."""
+    call once nothing more is to be sent or answered; `contact` is the URI of the SIP side, `tries`
+    how often to look again for an app that nobody is connected to."""
 
     exchange: Exchange
     app: str
     contact: str
+    tries: int
     send: Callable[[bytes], None]
     forget: Callable[[], None]
 
@@ -69,6 +72,7 @@ class SipCall:
         self._answered = self._over = False
         self._cseq = 0
         self._script: Script | None = None
+        self._looking: Script | None = None
         self._script_until: Literal["answer", "ack", "bye answered"] = "answer"
 
     def begin(self, ring_ms: int) -> None:
@@ -124,6 +128,8 @@ class SipCall:
 
     def end(self, cause: int) -> None:
         """The channel is gone; unless the caller ended it, tell the caller."""
+        if self._looking is not None:
+            self._looking.stop()
         self.leg.close()
         if self._over:
             return
@@ -139,8 +145,17 @@ class SipCall:
         self._answered = True
         self._respond_until_acknowledged(200, self._sdp)
         self._around.exchange.answered(self.channel)
-        self.channel.dialplan = self._dialplan(2, "Stasis", "")
-        if not self._around.exchange.enter_app(self.channel, self._around.app, STASIS_ARGS):
+        self.channel.dialplan = self._dialplan(3, "Stasis", "")
+        self._enter_app(self._around.tries)
+
+    def _enter_app(self, tries: int) -> None:
+        """Into Stasis; while nobody is connected look again, as the dialplan does."""
+        if self._around.exchange.enter_app(self.channel, self._around.app, STASIS_ARGS):
+            return
+        if tries:
+            again = partial(self._enter_app, tries - 1)
+            self._looking = Script(wait(TRY_AGAIN_S), then=again)
+        else:
             self.resume()
 
     def _dialplan(

@@ -1,7 +1,7 @@
 """A real Asterisk for tests, on ports of its own.
 
-`tests/conftest.py` offers the fixture `asterisk`, one instance for the whole run; a test that needs
-its own, to end it for instance, takes the fixture `asterisk_rootfs` and makes an `AsteriskInstance`.
+`tests/conftest.py` offers the fixture `asterisk`, one instance for the whole run. A test that needs
+its own, to end it for instance, takes the fixture `asterisk_rootfs` and makes `AsteriskInstance`s.
 """
 
 import contextlib
@@ -55,6 +55,7 @@ class AsteriskInstance:
             "ARI_PASS": self.password,
             "ARI_APP": self.app,
             "SIP_PORT": str(self.sip_port),
+            "AGENT_WAIT_SECONDS": "0",
             "ASTERISK_RTP_START": str(self.rtp_ports.start),
             "ASTERISK_RTP_END": str(self.rtp_ports.stop - 1),
         }
@@ -69,7 +70,7 @@ class AsteriskInstance:
         return (self.directory / "asterisk.log").read_text(errors="replace")
 
     def start(self) -> None:
-        """Start it and wait until it takes calls."""
+        """Start it and wait until it takes calls; one that doesn't get there is killed."""
         self.directory.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "deploy.run_asterisk", "--instance", str(self.directory)]
         with (self.directory / "asterisk.log").open("ab") as log:
@@ -81,7 +82,11 @@ class AsteriskInstance:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        wait_until(self._is_up, START_SECONDS, lambda: f"Asterisk doesn't start:\n{self.log}")
+        try:
+            wait_until(self._is_up, START_SECONDS, lambda: f"Asterisk doesn't start:\n{self.log}")
+        except BaseException:
+            self.kill()
+            raise
 
     def stop(self) -> int:
         """SIGTERM, and wait; returns the exit code. One that doesn't end in time is killed."""
@@ -107,12 +112,7 @@ class AsteriskInstance:
         return cli(self.directory, command)
 
     def __enter__(self) -> "AsteriskInstance":
-        try:
-            self.start()
-        except BaseException:
-            if self.process is not None:
-                self.kill()
-            raise
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:

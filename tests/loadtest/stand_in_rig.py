@@ -24,7 +24,13 @@ from loadtest.sip_message import Request, Response, parse, response_to
 
 PATIENCE_S = 5.0
 VALUES = AsteriskValues(
-    ari_user="tests", ari_pass="not-secret", http_port=0, sip_port=0, rtp_start=41000, rtp_end=42999
+    ari_user="tests",
+    ari_pass="not-secret",
+    http_port=0,
+    sip_port=0,
+    rtp_start=41000,
+    rtp_end=42999,
+    agent_wait_seconds=0,
 )
 RTP_HEADER = struct.Struct("!BBHII")
 VIA_NUMBERS = itertools.count()

@@ -63,24 +63,18 @@ class RunningStack(Stack):
             raise
         return self
 
-    def _asterisk_is_up(self) -> bool:
-        """The stand-in is up when it answers."""
-        if self.real:
-            return super()._asterisk_is_up()
-        _ = self.asterisk.pid
-        try:
-            return bool(self.stand_in_state())
-        except urllib.error.URLError:
-            return False  # not listening yet
-
     # Calls
 
     @asynccontextmanager
     async def calling(self, **plan: Any) -> AsyncIterator[ActiveCall]:
-        """A call that is answered; leaving hangs up. `plan` are fields of `CallPlan`."""
+        """A call that is answered and hears something; leaving hangs up.
+
+        `plan` are fields of `CallPlan`.
+        """
         async with SipPhone() as phone:
             call = phone.start(self.plan(**plan))
             assert await call.answered(), "nobody answers"
+            await self.until(lambda: call.heard_since(0), "the caller hears something")
             yield call
             call.hang_up()
             await call.record

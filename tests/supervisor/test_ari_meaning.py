@@ -152,7 +152,7 @@ def test_callers_who_wait_are_served() -> None:
     ],
 )
 def test_channels_of_others_are_left_alone(channel: Channel) -> None:
-    """Channels of another app, of the dialplan, or internal ones are neither callers nor orphans."""
+    """Channels of another app, of the dialplan, or internal ones are no callers and no orphans."""
     assert compare([], [channel], []) == Differences([], [], [])
 
 

@@ -1,70 +1,21 @@
-"""The call table on literal events: each walk shows what comes out for what goes in."""
+"""The call table on literal events: set-up, its failures, and the end of a call."""
 
 import pytest
 
-from shim.control import CallStats
 from supervisor import call_events as ev
-from supervisor.call_events import Command, Event
-from supervisor.call_state import Call, Leg, OnEnd, Part, Phase, Presence
-from supervisor.call_table import REMOVAL_RETRY_NS, CallTable, Rules
-
-SECOND_NS = 1_000_000_000
-RULES = Rules(on_stream_end=OnEnd.HANG_UP, setup_timeout_ns=10 * SECOND_NS)
-STATS = CallStats(frames_out=7)
-A = "CA1"
-SET_UP: list[Event] = [
-    ev.CallerEntered("caller-1", "+15550100", "+15551234567"),
-    ev.Placed(A, worker=1, port=20_000),
-    ev.BridgeCreated(A),
-    ev.MediaLegCreated(A),
-    ev.MediaLegEntered(A),
-    ev.Joined(A, Leg.CALLER),
-    ev.Joined(A, Leg.MEDIA),
-]
-REMOVE_BRIDGE = ev.RemovePart(A, Part.BRIDGE)
-REMOVE_MEDIA = ev.RemovePart(A, Part.MEDIA)
-HANG_UP = ev.RemovePart(A, Part.CALLER)
-GO_ON = ev.ContinueCaller(A)
-
-
-class Walk:
-    """A table, its clock, and the commands that came out of the last event."""
-
-    def __init__(self, rules: Rules = RULES) -> None:
-        self.sids = iter(["CA1", "CA2", "CA3"])
-        self.table = CallTable(rules, lambda: next(self.sids))
-        self.now_ns = SECOND_NS
-
-    def take(self, *events: Event) -> list[Command]:
-        """Let events happen one after the other; the commands of the last one."""
-        commands: list[Command] = []
-        for event in events:
-            commands = self.table.handle(event, self.now_ns)
-        return commands
-
-    def wait(self, duration_ns: int) -> list[Command]:
-        """Let time pass, and do what is due then."""
-        self.now_ns += duration_ns
-        return self.table.expire(self.now_ns)
-
-    @property
-    def call(self) -> Call:
-        return self.table.calls[A]
-
-
-@pytest.fixture
-def walk() -> Walk:
-    """An empty table."""
-    return Walk()
-
-
-@pytest.fixture
-def up() -> Walk:
-    """A table with a call that is up, its stream accepted."""
-    walk = Walk()
-    walk.take(*SET_UP, ev.StreamStarted(A))
-    assert walk.call.phase is Phase.UP
-    return walk
+from supervisor.call_events import Command
+from supervisor.call_state import Leg, Part, Phase, Presence
+from supervisor.call_table import REMOVAL_RETRY_NS
+from tests.supervisor.call_walk import (
+    GO_ON,
+    REMOVE_BRIDGE,
+    REMOVE_MEDIA,
+    SECOND_NS,
+    SET_UP,
+    STATS,
+    A,
+    Walk,
+)
 
 
 def test_set_up_step_by_step(walk: Walk) -> None:
@@ -97,9 +48,9 @@ def test_set_up_in_any_order(walk: Walk, order: tuple[int, ...]) -> None:
 def test_up_waits_for_the_media_address(walk: Walk) -> None:
     """Both legs joined is not enough: audio flows once Asterisk's media address is known."""
     walk.take(*SET_UP[:3], *SET_UP[4:])
-    assert walk.call.phase is Phase.SETTING_UP
+    before = walk.call.phase
     walk.take(ev.MediaLegCreated(A))
-    assert walk.call.phase is Phase.UP
+    assert (before, walk.call.phase) == (Phase.SETTING_UP, Phase.UP)
 
 
 def test_the_caller_hangs_up(up: Walk) -> None:
@@ -183,55 +134,6 @@ def test_set_up_timeout(walk: Walk) -> None:
     assert walk.take(ev.MediaLegCreated(A)) == [REMOVE_MEDIA]
 
 
-def test_the_voice_server_ends_the_stream() -> None:
-    """What becomes of the caller is the operator's decision."""
-    for on_end, expected in ((OnEnd.HANG_UP, HANG_UP), (OnEnd.CONTINUE, GO_ON)):
-        walk = Walk(Rules(on_end, 10 * SECOND_NS))
-        walk.take(*SET_UP)
-        commands = walk.take(ev.StreamEnded(A, "closed with 1000", failed=False))
-        assert commands == [
-            expected,
-            REMOVE_MEDIA,
-            REMOVE_BRIDGE,
-            ev.CloseStream(A, "closed with 1000"),
-        ]
-
-
-def test_the_voice_server_fails(up: Walk) -> None:
-    """A voice server that can't be reached gives the caller back to the dialplan, always."""
-    assert up.take(ev.StreamEnded(A, "unreachable", failed=True))[0] == GO_ON
-
-
-def test_a_worker_gives_up(up: Walk) -> None:
-    """A call that its worker lets go of unasked ends; there is no stream left to close."""
-    assert up.take(ev.StreamClosed(A, STATS)) == [GO_ON, REMOVE_MEDIA, REMOVE_BRIDGE]
-
-
-def test_a_lost_stream_moves(up: Walk) -> None:
-    """A call whose worker died moves, and ends at its new worker as any other."""
-    assert up.take(ev.StreamLost(A)) == [ev.MoveStream(A)]
-    assert up.take(ev.StreamMoved(A, worker=0)) == []
-    assert up.call.worker == 0
-    assert up.call.phase is Phase.UP
-    assert up.take(ev.CallerLeft("caller-1"))[-1] == ev.CloseStream(A, "caller hung up")
-
-
-def test_a_stream_is_lost_in_the_set_up(walk: Walk) -> None:
-    """The set-up goes on while the stream moves."""
-    walk.take(*SET_UP[:4])
-    assert walk.take(ev.StreamLost(A)) == [ev.MoveStream(A)]
-    walk.take(ev.StreamMoved(A, worker=0), *SET_UP[4:])
-    assert walk.call.phase is Phase.UP
-
-
-def test_a_worker_dies_while_the_call_ends(up: Walk) -> None:
-    """A call that is ending doesn't move: its stream is gone with the worker."""
-    up.take(ev.CallerLeft("caller-1"))
-    assert up.take(ev.StreamLost(A)) == []
-    up.take(ev.PartRemoved(A, Part.BRIDGE), ev.PartRemoved(A, Part.MEDIA))
-    assert not up.table.calls
-
-
 @pytest.mark.parametrize("part", [Part.MEDIA, Part.BRIDGE])
 def test_removal_fails_and_is_retried(up: Walk, part: Part) -> None:
     """A part that can't be removed now is tried again until it is gone."""
@@ -285,61 +187,3 @@ def test_a_leg_is_missing_in_the_bridge(up: Walk, leg: Leg) -> None:
     assert up.take(ev.LegMissing(A, leg)) == [ev.Join(A, leg)]
     up.take(ev.Joined(A, leg))
     assert (up.call.phase, up.call.up_ns) == (Phase.UP, SECOND_NS)
-
-
-def test_digits_both_ways(up: Walk) -> None:
-    """A key goes to the worker, digits of the voice server to the caller, until the call ends."""
-    assert up.take(ev.DigitPressed("caller-1", "5")) == [ev.PressDigit(A, "5")]
-    assert up.take(ev.DigitsWanted(A, "12#")) == [ev.SendDigits(A, "12#")]
-    up.take(ev.CallerLeft("caller-1"))
-    assert up.take(ev.DigitPressed("caller-1", "6")) == []
-    assert up.take(ev.DigitsWanted(A, "3")) == []
-
-
-def test_a_caller_is_announced_twice(walk: Walk) -> None:
-    """A second StasisStart of the same channel makes no second call, at whichever step."""
-    for event in SET_UP:
-        walk.take(event)
-        assert walk.take(SET_UP[0]) == []
-        assert len(walk.table.calls) == 1
-    walk.take(ev.CallerLeft("caller-1"))
-    assert walk.take(SET_UP[0]) == []
-
-
-@pytest.mark.parametrize("event", SET_UP[2:])
-def test_events_that_come_twice(walk: Walk, event: Event) -> None:
-    """A repeated event asks for nothing that was not asked for."""
-    walk.take(*SET_UP)
-    assert walk.take(event) == []
-    assert walk.call.phase is Phase.UP
-
-
-@pytest.mark.parametrize("event", [*SET_UP[1:], ev.StreamStarted(A), ev.StreamLost(A)])
-def test_events_after_the_end(walk: Walk, event: Event) -> None:
-    """An event of a call that is forgotten does nothing."""
-    walk.take(SET_UP[0], ev.CallerLeft("caller-1"))
-    assert walk.take(event) == []
-    assert not walk.table.calls
-
-
-def test_a_late_acceptance_does_not_revive_a_stream(walk: Walk) -> None:
-    """A StreamStarted behind the stream's end leaves the call free to go."""
-    walk.take(*SET_UP, ev.CallerLeft("caller-1"), ev.StreamClosed(A, STATS), ev.StreamStarted(A))
-    walk.take(ev.PartRemoved(A, Part.BRIDGE), ev.PartRemoved(A, Part.MEDIA))
-    assert not walk.table.calls
-
-
-def test_an_end_of_our_own(up: Walk) -> None:
-    """A call is ended from outside; a second wish and one for an unknown call do nothing."""
-    commands = up.table.end(A, "shutdown", OnEnd.CONTINUE, up.now_ns)
-    assert commands == [GO_ON, REMOVE_MEDIA, REMOVE_BRIDGE, ev.CloseStream(A, "shutdown")]
-    assert up.table.end(A, "shutdown", OnEnd.CONTINUE, up.now_ns) == []
-    assert up.table.end("CA9", "shutdown", OnEnd.CONTINUE, up.now_ns) == []
-
-
-def test_calls_are_apart(up: Walk) -> None:
-    """What happens to one call leaves the others alone."""
-    assert up.take(ev.CallerEntered("caller-2")) == [ev.Place("CA2")]
-    up.take(ev.CallerLeft("caller-1"))
-    assert up.table.calls["CA2"].phase is Phase.SETTING_UP
-    assert up.take(ev.CallerLeft("caller-3")) == []

@@ -211,7 +211,7 @@ async def test_sigterm_without_calls() -> None:
         await check_stopped(stack)
         state = stack.stand_in_state()
         assert state["applications"] == {"voice-agent": False}
-        assert not (state["channels"] or state["bridges"])
+        assert (state["channels"], state["bridges"]) == ({}, {})
 
 
 async def test_sigterm_with_a_call() -> None:
@@ -225,7 +225,7 @@ async def test_sigterm_with_a_call() -> None:
         assert record.ended_by == "callee"
         assert hears(call, FALLBACK_HZ, now_ns)
         state = stack.stand_in_state()
-        assert not (state["channels"] or state["bridges"] or state["rtp_ports"])
+        assert (state["channels"], state["bridges"], state["rtp_ports"]) == ({}, {}, [])
 
 
 async def test_sigterm_lets_a_call_end() -> None:

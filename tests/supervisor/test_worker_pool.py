@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.shim.polling import until
 from tests.supervisor.worker_rig import CPUS, QUICK, Peer, PoolRig, is_alive
 
 STUCK_LIMIT_S = 2.0
-SPEC = CallSpec("CA1", "MZ1", "AC1", "c1", 20_000, "ws://127.0.0.1:1/", 1, 2, 3, 4)
+SPEC = CallSpec("CA1", "MZ1", "AC1", "c1", 28_100, "ws://127.0.0.1:1/", 1, 2, 3, 4)
 
 
 def hello(rig: PoolRig, pid: int, worker: int = 0, seat: int = 0, table_id: int = 0) -> Hello:
@@ -100,18 +99,12 @@ async def test_one_slot_is_parked_and_others_serve() -> None:
     async with PoolRig() as rig:
         await rig.pool.start()
         victim, other = await rig.ready()
-        for _ in range(QUICK.park_after):
+        slot = rig.pool.slots[0]
+        for _ in range(QUICK.park_after - 1):
             os.kill(victim, signal.SIGKILL)
-            slot = rig.pool.slots[0]
-            dead = victim
-            await until(
-                lambda dead=dead: (
-                    slot.state is SlotState.PARKED or (slot.takes_calls and slot.pid != dead)
-                ),
-                "replaced or parked",
-            )
-            victim = slot.pid
-            rig.note_pids()
+            victim = await rig.replaced(0, victim)
+        os.kill(victim, signal.SIGKILL)
+        await until(lambda: slot.state is SlotState.PARKED, "parked")
         assert [slot.state for slot in rig.pool.slots] == [SlotState.PARKED, SlotState.READY]
         assert rig.pool.slots[1].pid == other
         assert ("lost", 1) not in rig.owner.heard
@@ -138,7 +131,8 @@ async def test_what_a_dying_worker_said_last_is_heard() -> None:
         for _ in range(messages):
             rig.pool.send(0, StartCall(SPEC))  # without a socket: refused one by one
         rig.pool.send(0, StopWorker())
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # our loop stands still meanwhile
+        # Our loop stands still until it is dead, so that all of this is there at once.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - as just said
         await rig.replaced(0, pid)
         refused = [message for _, message in rig.owner.messages if isinstance(message, CallRefused)]
         assert len(refused) == messages
@@ -277,7 +271,7 @@ async def test_workers_of_an_earlier_supervisor_are_adopted() -> None:
 
 async def test_garbage_restarts_that_worker_only() -> None:
     """A worker that sends what can't be decoded is killed and replaced, the other one stays."""
-    impostor = subprocess.Popen(["sleep", "60"])
+    impostor = await asyncio.create_subprocess_exec("sleep", "60")
     async with PoolRig() as rig:
         rig.memory.layout.beat(0, 0, time.monotonic_ns())  # an earlier supervisor's worker
         starting = asyncio.create_task(rig.pool.start())
@@ -290,7 +284,7 @@ async def test_garbage_restarts_that_worker_only() -> None:
             assert rig.pool.slots[0].pid == impostor.pid
             peer.send(b"\xc1 no MessagePack")
             assert await peer.receive() is None
-        assert impostor.wait(5) == -signal.SIGKILL
+        assert await impostor.wait() == -signal.SIGKILL
         await rig.replaced(0, impostor.pid)
         assert rig.pool.slots[1].pid == other
         assert ("lost", 1) not in rig.owner.heard

@@ -15,10 +15,10 @@ from shim import port_memory
 from shim.control import SOCKET_NAME, FromWorker, ToWorker, decode_to_worker, encode
 from shim.port_layout import Shape
 from supervisor.worker_health import Backoff
-from supervisor.worker_pool import PoolSettings, WorkerPool
+from supervisor.worker_pool import PoolListener, PoolSettings, WorkerPool
 from tests.shim.polling import PATIENCE_S, until
 
-SHAPE = Shape(20_000, 20_015, workers=2)
+SHAPE = Shape(28_100, 28_115, workers=2)
 CPUS = tuple(sorted(os.sched_getaffinity(0)))
 QUICK = Backoff(first_s=0.05, most_s=0.2, park_after=4)
 MAX_READ = 100_000
@@ -104,10 +104,10 @@ class PoolRig:
         self.owner = Listener()
         self.pool = self.new_pool()
 
-    def new_pool(self) -> WorkerPool:
+    def new_pool(self, owner: PoolListener | None = None) -> WorkerPool:
         """Another pool on the same run directory, as after a restart of the supervisor."""
         self.owner = Listener()
-        self.pool = WorkerPool(self.settings, self.memory.layout, self.owner)
+        self.pool = WorkerPool(self.settings, self.memory.layout, owner or self.owner)
         return self.pool
 
     async def __aenter__(self) -> Self:

@@ -1,0 +1,205 @@
+"""Who may import whom: read from the sources, so that the design stays what docs/design.md says."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+OURS = ("deploy", "loadtest", "shim", "supervisor", "tests", "voice_agent")
+
+PURE = {
+    "shim.agent_messages",
+    "shim.control",
+    "shim.environment",
+    "shim.inbound_stream",
+    "shim.outbound_stream",
+    "shim.pacer",
+    "shim.pcmu",
+    "shim.playout",
+    "shim.port_layout",
+    "shim.rtp_packet",
+    "shim.twilio_signature",
+    "supervisor.admission",
+    "supervisor.ari_events",
+    "supervisor.ari_meaning",
+    "supervisor.call_events",
+    "supervisor.call_names",
+    "supervisor.call_state",
+    "supervisor.call_table",
+    "supervisor.placement",
+    "supervisor.port_table",
+    "supervisor.worker_health",
+    "voice_agent.agent",
+    "voice_agent.config",
+    "voice_agent.mulaw",
+    "voice_agent.offline_agent",
+    "voice_agent.outbox",
+    "voice_agent.sounds",
+    "voice_agent.speech",
+    "voice_agent.stream_messages",
+}
+"""What goes in and what comes out is all there is to them: no loop, no socket, no clock."""
+
+IMPURE_LIBRARIES = {
+    "asyncio",
+    "concurrent",
+    "fcntl",
+    "io",
+    "mmap",
+    "multiprocessing",
+    "os",
+    "pathlib",
+    "resource",
+    "select",
+    "shutil",
+    "signal",
+    "socket",
+    "ssl",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+}
+PURE_PACKAGES = {"msgspec"}
+"""The only package that pure modules use."""
+
+FROM_SHIM = {
+    "shim.config",
+    "shim.control",
+    "shim.control_channel",
+    "shim.environment",
+    "shim.log_setup",
+    "shim.port_layout",
+    "shim.port_memory",
+}
+"""What the supervisor takes of the worker's package: what they share, and the early check."""
+
+JOINERS = {
+    "shim.call_session",
+    "shim.worker",
+    "supervisor.asterisk_watch",
+    "supervisor.call_control",
+    "supervisor.stream_control",
+    "supervisor.supervise",
+    "voice_agent.agent_session",
+}
+"""Modules that know several edges, and put them together; so does each `__main__`."""
+
+LAYERS = {
+    "shim.config": {"shim.agent_link", "shim.call_session"},
+    "shim.media_clock": {"shim.timer_fd"},
+    "supervisor.ari_link": {"supervisor.ari_connection", "supervisor.ari_rest"},
+    "supervisor.ari_rest": {"supervisor.ari_connection"},
+    "supervisor.command": {"supervisor.config"},
+    "supervisor.config": {"supervisor.ari_connection"},
+    "supervisor.control_server": {"shim.control_channel"},
+    "supervisor.http_api": {"supervisor.worker_pool"},
+    "supervisor.metrics": {"supervisor.status"},
+    "supervisor.status": {"supervisor.worker_slot"},
+    "supervisor.worker_pool": {"supervisor.control_server", "supervisor.worker_slot"},
+    "supervisor.worker_slot": {"supervisor.control_server"},
+}
+"""Every other edge knows no edge but those that it is built on."""
+
+
+def modules(*packages: str) -> dict[str, Path]:
+    """All modules of these packages by name."""
+    return {
+        f"{package}.{path.stem}": path
+        for package in packages
+        for path in sorted((CHECKOUT / package).glob("*.py"))
+        if path.stem != "__init__"
+    }
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file imports, wherever in the file; of ours by their full names."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            yield from _imported_from(node)
+
+
+def _imported_from(node: ast.ImportFrom) -> Iterator[str]:
+    """`from shim import control` names a module, `from shim.control import Hello` does too."""
+    source = node.module or ""
+    for alias in node.names:
+        whole = f"{source}.{alias.name}"
+        yield whole if (CHECKOUT / f"{whole.replace('.', '/')}.py").exists() else source
+
+
+def ours_in(path: Path) -> set[str]:
+    """What a file imports of this repository."""
+    return {name for name in imports(path) if name.split(".")[0] in OURS}
+
+
+PROGRAM = modules("shim", "supervisor", "voice_agent")
+
+
+def test_the_list_of_pure_modules_is_true() -> None:
+    """Every module that is called pure exists."""
+    assert set(PROGRAM) >= PURE
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_modules(name: str) -> None:
+    """They import pure modules, msgspec, and of the standard library what does no I/O."""
+    for imported in imports(PROGRAM[name]):
+        top = imported.split(".")[0]
+        assert top not in IMPURE_LIBRARIES, imported
+        if top in OURS:
+            assert imported in PURE, imported
+        else:
+            assert top in PURE_PACKAGES or top in sys.stdlib_module_names, imported
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PROGRAM if name.startswith("supervisor.")))
+def test_what_the_supervisor_takes_of_the_worker(name: str) -> None:
+    """The supervisor knows the language and the memory that it shares with workers, no more."""
+    taken = {module for module in ours_in(PROGRAM[name]) if not module.startswith("supervisor.")}
+    assert taken <= FROM_SHIM
+    if "shim.config" in taken:
+        assert name == "supervisor.__main__", "the early check of the workers' settings is its own"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PROGRAM if name.startswith("shim.")))
+def test_the_worker_does_not_know_the_supervisor(name: str) -> None:
+    """A worker takes nothing from any other package."""
+    assert all(module.startswith("shim.") for module in ours_in(PROGRAM[name]))
+
+
+@pytest.mark.parametrize("name", sorted(name for name in PROGRAM if "voice_agent." in name))
+def test_the_voice_agent_stands_alone(name: str) -> None:
+    """Customers copy it: it takes nothing from the other packages."""
+    assert all(module.startswith("voice_agent.") for module in ours_in(PROGRAM[name]))
+
+
+@pytest.mark.parametrize("name", sorted(modules("shim", "supervisor", "voice_agent", "deploy")))
+def test_programs_do_not_import_their_tests(name: str) -> None:
+    """What runs in production knows neither tests nor load generators."""
+    path = modules("shim", "supervisor", "voice_agent", "deploy")[name]
+    assert not {module.split(".")[0] for module in ours_in(path)} & {"tests", "loadtest"}
+
+
+@pytest.mark.parametrize("name", sorted(set(PROGRAM) - PURE - JOINERS))
+def test_edges(name: str) -> None:
+    """Only few modules join edges; whoever wants to be one more has to say so here."""
+    if not name.endswith("__main__"):
+        edges = ours_in(PROGRAM[name]) & set(PROGRAM) - PURE
+        assert edges <= LAYERS.get(name, set())
+
+
+def test_no_circles() -> None:
+    """The imports of our modules have an order."""
+    edges = {name: ours_in(path) & set(PROGRAM) for name, path in PROGRAM.items()}
+    done: set[str] = set()
+    while edges:
+        free = {name for name, needs in edges.items() if needs <= done}
+        assert free, f"a circle among {sorted(edges)}"
+        done |= free
+        edges = {name: needs for name, needs in edges.items() if name not in free}
