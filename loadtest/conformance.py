@@ -17,6 +17,8 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from loadtest import conformance_bot, conformance_stack_orders, conformance_stack_stream
@@ -24,7 +26,9 @@ from loadtest.conformance_agent import AgentError, sample_agent
 from loadtest.conformance_dial import Bot
 from loadtest.conformance_examination import Examination
 from loadtest.conformance_report import Outcome, run_checks, summary
-from loadtest.conformance_stack import Stack
+from loadtest.conformance_stack import StackSide
+
+MAX_SECONDS: Final = 3600.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,11 +55,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ca-file", default="", help="CA bundle for the bot's certificate")
     parser.add_argument("--patience", type=float, default=4.0, help="seconds to wait for an answer")
     parser.add_argument("--silence", type=float, default=10.0, help="seconds of the long silence")
+    parser.add_argument("--utterance", type=float, default=1.5, help="seconds of what is said")
     options = parser.parse_args(arguments)
     if options.self == (options.url is not None):
         parser.error("one of a URL and --self is needed")
     if options.url is not None and not _usable(options.url):
         parser.error(f"url is {options.url!r}, allowed is ws://host[:port]/... or wss://...")
+    for name in ("patience", "silence", "utterance"):
+        if not 0 < (seconds := getattr(options, name)) <= MAX_SECONDS:
+            parser.error(f"--{name} is {seconds}, allowed is above 0 up to {MAX_SECONDS:g}")
+    if options.ca_file and not Path(options.ca_file).is_file():
+        parser.error(f"--ca-file is {options.ca_file!r}, allowed is a file of certificates (PEM)")
     return options
 
 
@@ -73,6 +83,7 @@ async def _examine(options: argparse.Namespace) -> list[Outcome]:
         "ca_file": options.ca_file,
         "patience_s": options.patience,
         "silence_s": options.silence,
+        "utterance_s": options.utterance,
     }
     if not options.self:
         return await _examine_bot(Bot(options.url, **settings))

@@ -182,8 +182,10 @@ async def keeps_calls_apart(examined: Examination) -> str | None:
         calls = (one, other)
         await asyncio.gather(*(examined.provoke(call) for call in calls))
         remarks = [await call.survives("another call beside it") for call in calls]
-        for call in calls:
-            check_faults(call.transcript, "stream_sid")
+        for call, beside in (calls, calls[::-1]):
+            sid = beside.sids.stream
+            if any(sid in fault.came for fault in call.transcript.faults):
+                raise Unmet("only messages of its own", f"{sid}, the stream of the call beside it")
     return next((remark for remark in remarks if remark), None)
 
 

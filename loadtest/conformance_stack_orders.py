@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from loadtest.audio import FRAME_BYTES, SILENCE_BYTE, SILENT_FRAME
 from loadtest.conformance_report import Check
-from loadtest.conformance_stack import StackSide, StackCall, expect, expect_that
+from loadtest.conformance_stack import StackCall, StackSide, expect, expect_that
 from shim.control import SendDigits
 
 PATTERN: Final = bytes(range(255)) * 40

@@ -17,8 +17,8 @@ from loadtest.conformance_server import Json
 from loadtest.conformance_stack import (
     AUTH_TOKEN,
     BEARER_TOKEN,
-    StackSide,
     StackCall,
+    StackSide,
     expect,
     expect_that,
 )

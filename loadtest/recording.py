@@ -224,7 +224,7 @@ def tones_hz(pcm: Pcm, min_share: float = 0.05) -> list[float]:
     for spectrum in voiced_spectra(pcm):
         band = np.convolve(spectrum, np.ones(2 * LOBE_BINS + 1), mode="same")
         for candidate in np.flatnonzero(band >= min_share):
-            around = band[max(0, candidate - 2 * LOBE_BINS) : candidate + 2 * LOBE_BINS + 1]
+            around = band[max(0, candidate - LOBE_BINS) : candidate + LOBE_BINS + 1]
             if band[candidate] == around.max():
                 peaks.append(_centre_hz(spectrum, int(candidate)))
     groups: list[list[float]] = []

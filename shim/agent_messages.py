@@ -13,6 +13,8 @@ import msgspec
 from shim.control import CallSpec
 from shim.playout import PassedMark
 
+MAX_DIGITS: Final = 100
+"""Asterisk takes 0.25 s for each, and the channel answers nothing else meanwhile."""
 CONNECTED: Final = b'{"event":"connected","protocol":"Call","version":"1.0.0"}'
 
 
@@ -94,9 +96,13 @@ def decode(data: bytes | memoryview, stream_sid: str) -> AgentMessage:
         raise _explain(data, error) from error
     if message.streamSid != stream_sid and message.streamSid:
         raise BadMessage("stream_sid", "the streamSid is not this stream's")
-    if type(message) is Dtmf and not _digits.issuperset(message.dtmf.digit or "?"):
-        raise BadMessage("digits", "dtmf.digit must be of 0-9, *, #, A-D")
+    if type(message) is Dtmf and not _are_digits(message.dtmf.digit):
+        raise BadMessage("digits", f"dtmf.digit must be 1 to {MAX_DIGITS} of 0-9, *, #, A-D")
     return message
+
+
+def _are_digits(text: str) -> bool:
+    return 0 < len(text) <= MAX_DIGITS and _digits.issuperset(text)
 
 
 def _explain(data: bytes | memoryview, error: Exception) -> BadMessage:

@@ -6,7 +6,7 @@ in a command line.
 
 import ssl
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -21,8 +21,8 @@ class ShimConfig(msgspec.Struct, frozen=True):
     """Read from the environment by `environment.read`; the field `x` is the variable `X`."""
 
     run_dir: str = ""
-    log_format: str = "json"
-    log_level: str = "INFO"
+    log_format: Literal["json", "text"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     orphan_grace: Seconds = 60
     """How long a worker serves its calls without a supervisor, in seconds."""
     stream_handshake_timeout: Seconds = 10

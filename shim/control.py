@@ -227,5 +227,5 @@ def decode_from_worker(data: bytes) -> FromWorker:
 def _decode(decoder: msgspec.msgpack.Decoder[T], data: bytes) -> T:
     try:
         return decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ControlError(f"undecodable control message of {len(data)} bytes: {error}") from error

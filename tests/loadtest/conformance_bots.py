@@ -117,6 +117,14 @@ class SidlessBot(GoodBot):
         await super().send({name: value for name, value in message.items() if name != "streamSid"})
 
 
+class BrokenBot(GoodBot):
+    """Breaks when a call begins."""
+
+    async def on_start(self, message: Message) -> None:
+        """Break."""
+        raise ValueError(message)
+
+
 class MarkFearingBot(GoodBot):
     """Breaks when a mark comes back."""
 

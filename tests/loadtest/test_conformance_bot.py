@@ -6,6 +6,7 @@ import asyncio
 import json
 from base64 import b64encode
 from http import HTTPStatus
+from typing import NamedTuple
 
 import pytest
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
@@ -39,81 +40,144 @@ async def examine(bot: Bot, *checks: Check[Examination]) -> list[Outcome]:
     ]
 
 
-async def test_a_good_bot_passes() -> None:
-    """All of it; only the token's checks are not applicable."""
-    async with bots.running(bots.GoodBot) as url:
-        outcomes = await run_checks(
-            conformance_bot.CHECKS, Examination(bot_at(url)), lambda _: None
-        )
-    assert [outcome for outcome in outcomes if outcome.verdict == "failed"] == []
-    skipped = [outcome.name for outcome in outcomes if outcome.verdict == "n/a"]
-    assert skipped == ["accepts-its-signature", "refuses-a-wrong-signature"]
+class Faulty(NamedTuple):
+    """A bot that does one thing wrong, the check that must find it, and part of what it says."""
+
+    bot: type[bots.GoodBot]
+    check: str
+    detail: str
 
 
-async def test_what_a_silent_bot_never_does_is_not_applicable() -> None:
-    """It breaks no rule, and gives no occasion to judge audio, marks and clear."""
-    async with bots.running(bots.SilentBot) as url:
-        outcomes = await run_checks(
-            conformance_bot.CHECKS, Examination(bot_at(url)), lambda _: None
-        )
-    assert [outcome for outcome in outcomes if outcome.verdict == "failed"] == []
-    skipped = {outcome.name: outcome.detail for outcome in outcomes if outcome.verdict == "n/a"}
-    assert skipped["sends-raw-mulaw"] == "the bot sent no media"
-    assert skipped["goes-on-after-its-marks"] == "the bot sent no mark"
-    assert len(skipped) == 11
+class Found(NamedTuple):
+    """What came of whole examinations, and of single checks on faulty bots."""
+
+    whole: dict[type[bots.GoodBot], list[Outcome]]
+    faults: dict[Faulty, Outcome]
 
 
 MEDIA = '{"event": "media", "streamSid": "SID", "media": {"payload": "%s"}}'
-SID = "MZ" + "0" * 32
+OTHER_SID = "MZ" + "0" * 32
 
 FAULTY_MESSAGES = [
-    (b"\x00", "sends_only_known_messages", "expected text messages; came a binary message of 1"),
-    ("hello", "sends_only_known_messages", "expected JSON; came 'hello'"),
-    ("[1]", "sends_only_known_messages", "expected a JSON object; came [1]"),
-    ('{"event": "say", "streamSid": "SID"}', "sends_only_known_messages", "came 'say'"),
-    ('{"event": "media", "streamSid": "SID"}', "sends_only_known_messages", "media with payload"),
-    ('{"event": "mark", "streamSid": "SID"}', "sends_only_known_messages", "mark with name"),
-    (f'{{"event": "clear", "streamSid": "{SID}"}}', "names_its_stream", f"came '{SID}'"),
-    (MEDIA % "no base64", "encodes_audio_in_base64", "expected base64; came 'no base64'"),
-    (MEDIA % b64encode(WAV_HEADER).decode(), "sends_raw_mulaw", "the header of a WAV file"),
-    (MEDIA % b64encode(PCM16).decode(), "sends_raw_mulaw", "16-bit linear PCM"),
-    (MEDIA % ("/" * (1 << 20)), "keeps_messages_small", "1048576 bytes in a message"),
+    Faulty(
+        bots.saying(b"\x00"),
+        "sends_only_known_messages",
+        "expected text messages; came a binary message of 1",
+    ),
+    Faulty(bots.saying("hello"), "sends_only_known_messages", "expected JSON; came 'hello'"),
+    Faulty(bots.saying("[1]"), "sends_only_known_messages", "expected a JSON object; came [1]"),
+    Faulty(
+        bots.saying('{"event": "say", "streamSid": "SID"}'),
+        "sends_only_known_messages",
+        "came 'say'",
+    ),
+    Faulty(
+        bots.saying('{"event": "media", "streamSid": "SID"}'),
+        "sends_only_known_messages",
+        "media with payload",
+    ),
+    Faulty(
+        bots.saying('{"event": "mark", "streamSid": "SID"}'),
+        "sends_only_known_messages",
+        "mark with name",
+    ),
+    Faulty(
+        bots.saying(f'{{"event": "clear", "streamSid": "{OTHER_SID}"}}'),
+        "names_its_stream",
+        f"came '{OTHER_SID}'",
+    ),
+    Faulty(
+        bots.saying(MEDIA % "no base64"),
+        "encodes_audio_in_base64",
+        "expected base64; came 'no base64'",
+    ),
+    Faulty(
+        bots.saying(MEDIA % b64encode(WAV_HEADER).decode()),
+        "sends_raw_mulaw",
+        "the header of a WAV file",
+    ),
+    Faulty(bots.saying(MEDIA % b64encode(PCM16).decode()), "sends_raw_mulaw", "16-bit linear PCM"),
+    Faulty(
+        bots.saying(MEDIA % ("/" * (1 << 20))), "keeps_messages_small", "1048576 bytes in a message"
+    ),
 ]
-
-
-@pytest.mark.parametrize(("message", "check", "detail"), FAULTY_MESSAGES)
-async def test_a_faulty_message_is_found(message: str | bytes, check: str, detail: str) -> None:
-    """The check that fails says what was expected, and what came."""
-    async with bots.running(bots.saying(message)) as url:
-        [outcome] = await examine(bot_at(url), getattr(conformance_bot, check))
-    assert outcome.verdict == "failed"
-    assert detail in outcome.detail
-
 
 FAULTY_BOTS = [
-    (bots.SidlessBot, "names_its_stream", "came None (and 4 more)"),
-    (bots.playing(audio.SILENT_FRAME * 500, 61), "keeps_within_the_buffer", "at most 600000 ms"),
-    (bots.ImpatientBot, "holds_a_conversation", "close code 1011 (the bot broke)"),
-    (bots.MarkFearingBot, "goes_on_after_its_marks", "after its marks came back"),
-    (bots.BurstFearingBot, "goes_on_after_marks_in_a_burst", "after 2 marks in a burst"),
-    (bots.ClearLosingBot, "goes_on_after_its_clear", "after clear"),
-    (bots.StrictBot, "survives_unknown_fields", "after messages with additional fields"),
-    (bots.DigitFearingBot, "survives_digits", "after the digits"),
-    (bots.ImpatientBot, "survives_a_long_silence", "after 0.9 s of silence"),
-    (bots.GapFearingBot, "survives_a_gap", "after 0.5 s without media"),
-    (bots.OneCallBot, "keeps_calls_apart", "expected streamSid MZ"),
-    (bots.ForgetfulBot, "takes_a_stream_again", "after start with resumed"),
-    (bots.FragileBot, "survives_an_abrupt_close", "in the next call"),
+    Faulty(bots.SidlessBot, "names_its_stream", "came None (and 4 more)"),
+    Faulty(
+        bots.playing(audio.SILENT_FRAME * 500, 61), "keeps_within_the_buffer", "at most 600000 ms"
+    ),
+    Faulty(bots.ImpatientBot, "holds_a_conversation", "close code 1011 (the bot broke)"),
+    Faulty(bots.MarkFearingBot, "goes_on_after_its_marks", "after its marks came back"),
+    Faulty(bots.BurstFearingBot, "goes_on_after_marks_in_a_burst", "after 2 marks in a burst"),
+    Faulty(bots.ClearLosingBot, "goes_on_after_its_clear", "after clear"),
+    Faulty(bots.StrictBot, "survives_unknown_fields", "after messages with additional fields"),
+    Faulty(bots.DigitFearingBot, "survives_digits", "after the digits"),
+    Faulty(bots.ImpatientBot, "survives_a_long_silence", "after 0.9 s of silence"),
+    Faulty(bots.GapFearingBot, "survives_a_gap", "after 0.5 s without media"),
+    Faulty(bots.OneCallBot, "keeps_calls_apart", "the stream of the call beside it"),
+    Faulty(bots.ForgetfulBot, "takes_a_stream_again", "after start with resumed"),
+    Faulty(bots.FragileBot, "survives_an_abrupt_close", "in the next call"),
 ]
 
 
-@pytest.mark.parametrize(("bot", "check", "detail"), FAULTY_BOTS)
-async def test_a_faulty_bot_is_found(bot: type[bots.GoodBot], check: str, detail: str) -> None:
-    """One thing that it does wrong, and what the check for it says."""
+@pytest.fixture(scope="module")
+def found() -> Found:
+    """What the kit finds of all these bots, which are examined at the same time."""
+    return asyncio.run(_find())
+
+
+async def _find() -> Found:
+    async with asyncio.TaskGroup() as tasks:
+        whole = {
+            bot: tasks.create_task(_examine_whole(bot)) for bot in (bots.GoodBot, bots.SilentBot)
+        }
+        faults = {
+            faulty: tasks.create_task(_examine_one(faulty))
+            for faulty in FAULTY_MESSAGES + FAULTY_BOTS
+        }
+    return Found(
+        {bot: task.result() for bot, task in whole.items()},
+        {faulty: task.result() for faulty, task in faults.items()},
+    )
+
+
+async def _examine_whole(bot: type[bots.GoodBot]) -> list[Outcome]:
     async with bots.running(bot) as url:
-        [outcome] = await examine(bot_at(url), getattr(conformance_bot, check))
+        return await run_checks(conformance_bot.CHECKS, Examination(bot_at(url)), lambda _: None)
+
+
+async def _examine_one(faulty: Faulty) -> Outcome:
+    async with bots.running(faulty.bot) as url:
+        [outcome] = await examine(bot_at(url), getattr(conformance_bot, faulty.check))
+    return outcome
+
+
+@pytest.mark.parametrize("bot", [bots.GoodBot, bots.SilentBot])
+def test_no_rule_is_broken(found: Found, bot: type[bots.GoodBot]) -> None:
+    """A bot that does all well passes, and so does one that only listens."""
+    assert [outcome for outcome in found.whole[bot] if outcome.verdict == "failed"] == []
+    assert len(found.whole[bot]) == len(conformance_bot.CHECKS)
+
+
+def test_what_cannot_be_judged_is_not_applicable(found: Found) -> None:
+    """For a good bot only the token's checks; for a silent one also audio, marks and clear."""
+    skipped = {
+        bot: {outcome.name: outcome.detail for outcome in outcomes if outcome.verdict == "n/a"}
+        for bot, outcomes in found.whole.items()
+    }
+    assert list(skipped[bots.GoodBot]) == ["accepts-its-signature", "refuses-a-wrong-signature"]
+    assert skipped[bots.SilentBot]["sends-raw-mulaw"] == "the bot sent no media"
+    assert skipped[bots.SilentBot]["goes-on-after-its-marks"] == "the bot sent no mark"
+    assert len(skipped[bots.SilentBot]) == 11
+
+
+@pytest.mark.parametrize("faulty", FAULTY_MESSAGES + FAULTY_BOTS)
+def test_a_fault_is_found(found: Found, faulty: Faulty) -> None:
+    """The check that fails says what was expected, and what came."""
+    outcome = found.faults[faulty]
     assert outcome.verdict == "failed"
-    assert detail in outcome.detail
+    assert faulty.detail in outcome.detail
 
 
 async def test_a_bot_may_end_the_call() -> None:

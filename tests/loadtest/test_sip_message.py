@@ -21,7 +21,8 @@ from loadtest.sip_message import (
 
 INVITE = (
     b"INVITE sip:100@10.0.0.2 SIP/2.0\r\n"
-    b"Via: SIP/2.0/UDP 10.0.0.9:5080;branch=z9hG4bKtop;rport, SIP/2.0/UDP 10.0.0.8;branch=z9hG4bK2\r\n"
+    b"Via: SIP/2.0/UDP 10.0.0.9:5080;branch=z9hG4bKtop;rport,"
+    b" SIP/2.0/UDP 10.0.0.8;branch=z9hG4bK2\r\n"
     b"v: SIP/2.0/UDP 10.0.0.7;branch=z9hG4bK3\r\n"
     b"Record-Route: <sip:p2;lr>, <sip:p1;lr>\r\n"
     b'From: "Smith, ""A"" <x>" <sip:alice@10.0.0.1;user=phone>;tag=abc\r\n'

@@ -14,6 +14,7 @@ ON_UVLOOP = {
     "test_control_server.py",
     "test_stream_control.py",
     "test_supervise.py",
+    "test_supervise_ends.py",
     "test_worker_pool.py",
 }
 """What deals with processes and their death runs on the loop that the supervisor itself uses."""

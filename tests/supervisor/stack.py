@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +23,7 @@ from typing import Any, Self
 
 import msgspec
 
+from loadtest import recording
 from loadtest.phone_plan import CallPlan, CallRecord
 from loadtest.sip_phone import ActiveCall, SipPhone
 from loadtest.stack import POLL_S, STOP_S, Stack, StackError
@@ -29,6 +31,8 @@ from loadtest.stand_in_faults import Faults
 
 PATIENCE_S = 10.0
 API_TOKEN = "a-token-of-tests"
+FALLBACK_HZ = 600.0
+"""What a caller hears whom the dialplan has back."""
 
 
 class RunningStack(Stack):
@@ -90,6 +94,20 @@ class RunningStack(Stack):
 
     # Looking
 
+    async def until_up(self, calls: int = 1) -> None:
+        """Wait until there are so many calls, each with both channels."""
+        await self.until(lambda: self.health()["active_channels"] == 2 * calls, "calls are up")
+
+    async def until_audio(self, call: ActiveCall) -> None:
+        """Wait until the caller has heard half a second more from now on."""
+        now_ns = time.monotonic_ns()
+        await self.until(lambda: len(call.heard_since(now_ns)) >= 25, "audio goes on")
+
+    async def check_refused(self) -> None:
+        """A new caller is back in the dialplan at once, and hangs up on its tone."""
+        async with self.calling() as call:
+            await self.until(lambda: hears(call, FALLBACK_HZ), "the dialplan's tone")
+
     async def until(
         self, condition: Callable[[], object], what: str, within_s: float = PATIENCE_S
     ) -> None:
@@ -138,6 +156,13 @@ class RunningStack(Stack):
         code = await asyncio.to_thread(self.supervisor.stop)
         return code, time.monotonic() - began
 
+    async def command(self, *arguments: str) -> int:
+        """Run `python -m supervisor.command`; its exit code."""
+        environment = {**os.environ, **self.environment}
+        command = [sys.executable, "-m", "supervisor.command", *arguments]
+        process = await asyncio.create_subprocess_exec(*command, env=environment)
+        return await process.wait()
+
     async def exit_code(self) -> int:
         """Wait until the supervisor ends by itself."""
         process = self.supervisor.process
@@ -160,6 +185,11 @@ class RunningStack(Stack):
         url = f"http://127.0.0.1:{self.environment['HTTP_PORT']}{path}"
         headers = {"Authorization": f"Bearer {token}"}
         return _ask(urllib.request.Request(url, method=method, headers=headers))
+
+
+def hears(call: ActiveCall, tone_hz: float, since_ns: int = 0) -> bool:
+    """Whether most of what the caller has heard is this tone."""
+    return recording.power_share(recording.timeline(call.heard_since(since_ns)), tone_hz) > 0.5
 
 
 def _ask(request: urllib.request.Request) -> tuple[int, str]:

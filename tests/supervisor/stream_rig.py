@@ -49,7 +49,9 @@ class PeerWorker(Peer):
         asyncio.get_running_loop().add_reader(self.socket, self._read)
 
     def close(self) -> None:
-        """Die: for the pool the end of the connection is that."""
+        """Die: for the pool the end of the connection is that. A second time does nothing."""
+        if self.socket.fileno() < 0:
+            return
         asyncio.get_running_loop().remove_reader(self.socket)
         self.socket.close()
         for sock in self.sockets.values():
@@ -157,12 +159,12 @@ class StreamRig:
         sid = call.call_sid
         if up:
             self.streams.connect_media(call, ("127.0.0.1", 9))
-            for event in (
+            made: list[Event] = [
                 ev.BridgeCreated(sid),
                 ev.MediaLegCreated(sid),
                 ev.MediaLegEntered(sid),
-                *(ev.Joined(sid, leg) for leg in Leg),
-            ):
+            ]
+            for event in [*made, *(ev.Joined(sid, leg) for leg in Leg)]:
                 self.happen(event)
         return call
 

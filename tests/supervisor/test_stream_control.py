@@ -35,7 +35,7 @@ def spec_of(peer: PeerWorker, number: int = 0) -> CallSpec:
 
 
 async def test_a_call_is_handed_to_a_worker() -> None:
-    """The worker gets all it needs and the bound socket, then the media connection, then the end."""
+    """The worker gets all it needs and the bound socket, then the media, then the end."""
     async with StreamRig() as rig:
         peer = await rig.worker(0)
         call = rig.new_call()
@@ -79,7 +79,7 @@ async def test_digits_and_ends_come_through() -> None:
 
 
 async def test_numbers_are_told_only_if_wanted() -> None:
-    """The caller's and the called number are parameters of the stream only on the operator's word."""
+    """The caller's and the called number are in the stream only on the operator's word."""
     async with StreamRig() as rig:
         peer = await rig.worker(0)
         rig.streams.settings = type(rig.streams.settings)(

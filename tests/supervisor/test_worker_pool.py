@@ -65,6 +65,21 @@ async def test_a_stopped_worker_is_killed_and_replaced() -> None:
         assert not is_alive(victim)
 
 
+@pytest.mark.skipif(len(CPUS) < 2, reason="needs a second CPU to move to")
+async def test_a_cpu_is_taken_away() -> None:
+    """Workers whose CPU may not be used any more are pinned to one that may, and go on."""
+    async with PoolRig() as rig:
+        await rig.pool.start()
+        pids = await rig.ready()
+        os.sched_setaffinity(0, CPUS[:1])
+        try:
+            await until(lambda: os.sched_getaffinity(pids[1]) == {CPUS[0]}, "pinned again")
+        finally:
+            os.sched_setaffinity(0, CPUS)
+        assert rig.note_pids() == pids
+        assert rig.pool.slots[1].cpu == CPUS[0]
+
+
 async def test_a_worker_that_cannot_start_is_left_alone() -> None:
     """Exit code 78 says that starting again won't help: one try per slot, no storm."""
     async with PoolRig() as rig:
@@ -293,7 +308,7 @@ async def test_garbage_restarts_that_worker_only() -> None:
 
 async def test_strangers_are_turned_away() -> None:
     """Who has no place here is told to stop, and the pool goes on."""
-    wrong = ({"worker": 2}, {"worker": -1}, {"seat": 2}, {"pid": 0}, {"pid": -1}, {"table_id": 1})
+    wrong = ({"worker": 2}, {"worker": -1}, {"seat": 2}, {"seat": -1}, {"table_id": 1})
     async with PoolRig() as rig:
         rig.memory.layout.beat(0, 0, time.monotonic_ns())  # so that it waits for a survivor
         starting = asyncio.create_task(rig.pool.start())

@@ -1,0 +1,177 @@
+"""What the benchmark measures: our worker under our supervisor, a floor in C, a textbook version.
+
+Each is an async context manager that yields when all calls of a load have audio both ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from loadtest.bench_ari import APP, BenchAri
+from loadtest.bench_load import Load
+from loadtest.bench_programs import BenchError, Program, compiled, pin, rss_kb
+from loadtest.stack import free_port
+
+TEXTBOOK_MOST: Final = 100
+"""With more calls the textbook version drifts so far that it isn't the same work any more."""
+FEW_CALLS: Final = 10
+"""Memory per call is measured from so many on: what the first ones load is not theirs alone."""
+START_S: Final = 20.0
+CALL_S: Final = 0.2
+"""A call's share of the time in which all must have audio."""
+SPACING_S: Final = 0.005
+SPARE_PORTS: Final = 50
+"""UDP ports more than calls, as other programs may have some."""
+POLL_S: Final = 0.05
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where things are. Ports and CPUs; `voice_port` is the voice server's.
+
+    `ca_file` is the voice server's certificate authority; empty: plain WebSockets.
+    """
+
+    directory: Path
+    measured: tuple[int, ...]
+    rtp_port: int
+    voice_port: int
+    ca_file: str
+
+    @property
+    def url(self) -> str:
+        """The voice server's."""
+        return f"{'wss' if self.ca_file else 'ws'}://127.0.0.1:{self.voice_port}/"
+
+
+class Running(msgspec.Struct, frozen=True):
+    """What serves the calls: its processes, and how much memory they had (KiB) with FEW_CALLS."""
+
+    pids: list[int]
+    few_rss_kb: int | None = None
+
+
+Contender = Callable[[Place, Load], AbstractAsyncContextManager[Running]]
+
+
+def patience_s(calls: int) -> float:
+    """So long may it take until so many calls have audio."""
+    return START_S + calls * CALL_S
+
+
+@asynccontextmanager
+async def ours(place: Place, load: Load) -> AsyncIterator[Running]:
+    """One worker per measured CPU, with the real supervisor, which makes the calls' sockets."""
+    async with BenchAri(load.first_port) as ari:
+        environment = _settings(place, load.calls, ari.base)
+        command = [sys.executable, "-m", "supervisor"]
+        supervisor = Program(command, place.directory, environment=environment, by_signal=True)
+        async with supervisor:
+            pids = await _workers(supervisor, int(environment["HTTP_PORT"]))
+            for pid, cpu in zip(pids, place.measured, strict=True):
+                pin(pid, {cpu})
+            few = min(FEW_CALLS, load.calls)
+            await _call(ari, load, few)
+            few_rss_kb = sum(map(rss_kb, pids))
+            await _call(ari, load, load.calls - few)
+            yield Running(pids, few_rss_kb if few < load.calls else None)
+            _ = supervisor.pid  # raises if it has ended in between
+
+
+@asynccontextmanager
+async def floor(place: Place, load: Load) -> AsyncIterator[Running]:
+    """The program `c/floor.c`."""
+    ports = (place.rtp_port, load.first_port, place.voice_port)
+    command = [compiled("floor"), str(load.calls), *map(str, ports)]
+    async with _alone(command, place, load) as running:
+        yield running
+
+
+@asynccontextmanager
+async def textbook(place: Place, load: Load) -> AsyncIterator[Running]:
+    """The program `bench_textbook.py`."""
+    calls_and_ports = (load.calls, place.rtp_port, load.first_port)
+    module = [sys.executable, "-m", "loadtest.bench_textbook"]
+    tls = [place.ca_file] if place.ca_file else []
+    command = [*module, *map(str, calls_and_ports), place.url, *tls]
+    async with _alone(command, place, load) as running:
+        yield running
+
+
+CONTENDERS: Final[dict[str, Contender]] = {"ours": ours, "floor": floor, "textbook": textbook}
+
+
+@asynccontextmanager
+async def _alone(
+    command: list[Path | str] | list[str], place: Place, load: Load
+) -> AsyncIterator[Running]:
+    """A program that serves all calls by itself, and says a line when it has begun."""
+    async with Program(command, place.directory) as program:
+        pin(program.pid, {place.measured[0]})
+        await program.hear(patience_s(load.calls))
+        await load.until_echoing(load.calls, patience_s(load.calls))
+        yield Running([program.pid])
+
+
+async def _call(ari: BenchAri, load: Load, calls: int) -> None:
+    """Let so many callers come, one after the other, and wait until all so far have audio."""
+    before = (await load.status()).echoing
+    for _ in range(calls):
+        await ari.call()
+        await asyncio.sleep(SPACING_S)
+    await load.until_echoing(before + calls, patience_s(calls))
+
+
+async def _workers(supervisor: Program, http_port: int) -> list[int]:
+    """Wait until the supervisor is ready; returns its workers' processes."""
+    deadline = time.monotonic() + START_S
+    url = f"http://127.0.0.1:{http_port}/health"
+    async with aiohttp.ClientSession() as session:
+        while time.monotonic() < deadline:
+            _ = supervisor.pid  # raises if it has ended
+            health = await _health(session, url)
+            if health.get("status") == "ok":
+                return [worker["pid"] for worker in health["workers"]]
+            await asyncio.sleep(POLL_S)
+    raise BenchError(f"the supervisor did not get ready: {supervisor.story}")
+
+
+async def _health(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    try:
+        async with session.get(url) as answer:
+            return msgspec.json.decode(await answer.read(), type=dict[str, Any])
+    except aiohttp.ClientConnectionError:
+        return {}  # not listening yet
+
+
+def _settings(place: Place, calls: int, ari_base: str) -> dict[str, str]:
+    """The supervisor's environment. All that could come from elsewhere is emptied."""
+    return {
+        "ARI_BASE": ari_base,
+        "ARI_USER": "bench",
+        "ARI_PASS": secrets.token_urlsafe(16),
+        "ARI_APP": APP,
+        "ECS_MEDIA_WSS_URL": place.url,
+        "STREAM_CA_FILE": place.ca_file,
+        "EXTERNAL_MEDIA_HOST": "127.0.0.1",
+        "RTP_PORT_START": str(place.rtp_port),
+        "RTP_PORT_END": str(place.rtp_port + calls + SPARE_PORTS),
+        "ASTERISK_RTP_START": "10000",
+        "ASTERISK_RTP_END": "65535",
+        "HTTP_PORT": str(free_port(socket.SOCK_STREAM)),
+        "RUN_DIR": str(place.directory / "run"),
+        "WORKERS": str(len(place.measured)),
+        "SETUP_TIMEOUT": str(patience_s(calls)),
+        "DRAIN_SECONDS": "0",
+        "LOG_LEVEL": "INFO",
+    }
