@@ -31,20 +31,17 @@ START_S: Final = 20.0
 CALL_S: Final = 0.2
 """A call's share of the time in which all must have audio."""
 SPACING_S: Final = 0.005
-SPARE_PORTS: Final = 50
-"""UDP ports more than calls, as other programs may have some."""
 POLL_S: Final = 0.05
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where things are. Ports and CPUs; `voice_port` is the voice server's.
+    """Where things are: the CPUs that are measured, the voice server's port, files.
 
     `ca_file` is the voice server's certificate authority; empty: plain WebSockets.
     """
 
     directory: Path
     measured: tuple[int, ...]
-    rtp_port: int
     voice_port: int
     ca_file: str
 
@@ -73,7 +70,7 @@ def patience_s(calls: int) -> float:
 async def ours(place: Place, load: Load) -> AsyncIterator[Running]:
     """One worker per measured CPU, with the real supervisor, which makes the calls' sockets."""
     async with BenchAri(load.first_port) as ari:
-        environment = _settings(place, load.calls, ari.base)
+        environment = _settings(place, load, ari.base)
         command = [sys.executable, "-m", "supervisor"]
         supervisor = Program(command, place.directory, environment=environment, by_signal=True)
         async with supervisor:
@@ -91,8 +88,8 @@ async def ours(place: Place, load: Load) -> AsyncIterator[Running]:
 @asynccontextmanager
 async def floor(place: Place, load: Load) -> AsyncIterator[Running]:
     """The program `c/floor.c`."""
-    ports = (place.rtp_port, load.first_port, place.voice_port)
-    command = [compiled("floor"), str(load.calls), *map(str, ports)]
+    ports = (load.peer_ports.start, load.first_port, place.voice_port)
+    command = [str(compiled("floor")), str(load.calls), *map(str, ports)]
     async with _alone(command, place, load) as running:
         yield running
 
@@ -100,7 +97,7 @@ async def floor(place: Place, load: Load) -> AsyncIterator[Running]:
 @asynccontextmanager
 async def textbook(place: Place, load: Load) -> AsyncIterator[Running]:
     """The program `bench_textbook.py`."""
-    calls_and_ports = (load.calls, place.rtp_port, load.first_port)
+    calls_and_ports = (load.calls, load.peer_ports.start, load.first_port)
     module = [sys.executable, "-m", "loadtest.bench_textbook"]
     tls = [place.ca_file] if place.ca_file else []
     command = [*module, *map(str, calls_and_ports), place.url, *tls]
@@ -112,9 +109,7 @@ CONTENDERS: Final[dict[str, Contender]] = {"ours": ours, "floor": floor, "textbo
 
 
 @asynccontextmanager
-async def _alone(
-    command: list[Path | str] | list[str], place: Place, load: Load
-) -> AsyncIterator[Running]:
+async def _alone(command: list[str], place: Place, load: Load) -> AsyncIterator[Running]:
     """A program that serves all calls by itself, and says a line when it has begun."""
     async with Program(command, place.directory) as program:
         pin(program.pid, {place.measured[0]})
@@ -154,7 +149,7 @@ async def _health(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
         return {}  # not listening yet
 
 
-def _settings(place: Place, calls: int, ari_base: str) -> dict[str, str]:
+def _settings(place: Place, load: Load, ari_base: str) -> dict[str, str]:
     """The supervisor's environment. All that could come from elsewhere is emptied."""
     return {
         "ARI_BASE": ari_base,
@@ -164,14 +159,14 @@ def _settings(place: Place, calls: int, ari_base: str) -> dict[str, str]:
         "ECS_MEDIA_WSS_URL": place.url,
         "STREAM_CA_FILE": place.ca_file,
         "EXTERNAL_MEDIA_HOST": "127.0.0.1",
-        "RTP_PORT_START": str(place.rtp_port),
-        "RTP_PORT_END": str(place.rtp_port + calls + SPARE_PORTS),
+        "RTP_PORT_START": str(load.peer_ports.start),
+        "RTP_PORT_END": str(load.peer_ports.stop - 1),
         "ASTERISK_RTP_START": "10000",
         "ASTERISK_RTP_END": "65535",
         "HTTP_PORT": str(free_port(socket.SOCK_STREAM)),
         "RUN_DIR": str(place.directory / "run"),
         "WORKERS": str(len(place.measured)),
-        "SETUP_TIMEOUT": str(patience_s(calls)),
+        "SETUP_TIMEOUT": str(patience_s(load.calls)),
         "DRAIN_SECONDS": "0",
         "LOG_LEVEL": "INFO",
     }

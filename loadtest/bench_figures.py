@@ -5,7 +5,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -68,44 +68,50 @@ class Comparison(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What was asked for."""
+    """What was asked for. The contenders are measured in turn, `rounds` times."""
 
     calls: int
     seconds: float
     warm_up_s: float = 3.0
     tls: bool = False
     workers: int = 1
+    rounds: int = 1
+    first_port: int = 30000
     only: tuple[str, ...] = tuple(NAMES)
+
+
+def median(rounds: Sequence[Measured]) -> Measured:
+    """The round of the median CPU time; of an even number, the better of the two."""
+    return sorted(rounds, key=lambda m: m.us_per_frame_pair)[(len(rounds) - 1) // 2]
 
 
 def compare(run: Run, measured: Mapping[str, Measured]) -> Comparison:
     """Put the contenders' figures beside each other."""
-    ours, floor, textbook = (measured.get(name) for name in NAMES)
+
+    def of(name: str, figure: Callable[[Measured], float | None]) -> float | None:
+        return figure(measured[name]) if name in measured else None
+
+    textbook = measured.get("textbook")
+    ours_us, floor_us, textbook_us = (of(name, lambda m: m.us_per_frame_pair) for name in NAMES)
     return Comparison(
         calls=run.calls,
         seconds=run.seconds,
         tls=run.tls,
         workers=run.workers,
-        ours_us_per_frame_pair=ours and ours.us_per_frame_pair,
-        floor_us_per_frame_pair=floor and floor.us_per_frame_pair,
-        textbook_us_per_frame_pair=textbook and textbook.us_per_frame_pair,
-        textbook_calls=textbook and textbook.calls,
-        ratio_to_floor=_ratio(ours, floor),
-        ratio_to_textbook=_ratio(ours, textbook),
-        sent_per_second_per_call=ours and ours.load.received_per_second_per_call,
-        off_2ms_fraction=ours and ours.load.off_2ms_fraction,
-        floor_off_2ms_fraction=floor and floor.load.off_2ms_fraction,
-        loss_fraction=ours and ours.load.loss_fraction,
-        rss_kb_per_call=ours and ours.rss_kb_per_call,
+        ours_us_per_frame_pair=ours_us,
+        floor_us_per_frame_pair=floor_us,
+        textbook_us_per_frame_pair=textbook_us,
+        textbook_calls=textbook.calls if textbook else None,
+        ratio_to_floor=ours_us / floor_us if ours_us and floor_us else None,
+        ratio_to_textbook=ours_us / textbook_us if ours_us and textbook_us else None,
+        sent_per_second_per_call=of("ours", lambda m: m.load.received_per_second_per_call),
+        off_2ms_fraction=of("ours", lambda m: m.load.off_2ms_fraction),
+        floor_off_2ms_fraction=of("floor", lambda m: m.load.off_2ms_fraction),
+        loss_fraction=of("ours", lambda m: m.load.loss_fraction),
+        rss_kb_per_call=of("ours", lambda m: m.rss_kb_per_call),
         fell_behind=any(each.load.fell_behind for each in measured.values()),
         contenders=dict(measured),
     )
-
-
-def _ratio(ours: Measured | None, other: Measured | None) -> float | None:
-    if ours is None or other is None:
-        return None
-    return ours.us_per_frame_pair / other.us_per_frame_pair
 
 
 ROWS: Final[tuple[tuple[str, Callable[[Measured], str]], ...]] = (

@@ -14,6 +14,8 @@ from loadtest.bench_programs import BenchError, Program, compiled
 
 POLL_S: Final = 0.02
 REPORT_S: Final = 15.0
+SPARE_PORTS: Final = 50
+"""Ports of what serves the calls, more than there are calls: other programs may have some."""
 
 
 class LoadStatus(msgspec.Struct, frozen=True):
@@ -46,8 +48,6 @@ class LoadReport(msgspec.Struct, frozen=True):
     gap_max_ms: float
     off_2ms_fraction: float
     lost_fraction: float
-    echo_expected: int
-    echoed: int
     loss_fraction: float
     round_trip_p50_ms: float
     round_trip_p99_ms: float
@@ -65,13 +65,16 @@ class LoadReport(msgspec.Struct, frozen=True):
 class Load:
     """A running load generator: the phones, or Asterisk's side, of so many calls.
 
-    Call i has the UDP port `first_port` + i. Raises BenchError when one is taken.
+    Call i has the UDP port `first_port` + i, and is to be served from any of `peer_ports`, which
+    come after these. Raises BenchError when a port is taken.
     """
 
     def __init__(self, calls: int, first_port: int, directory: Path) -> None:
-        command = [str(compiled("load")), str(calls), str(first_port)]
         self.calls = calls
         self.first_port = first_port
+        self.peer_ports = range(first_port + calls, first_port + 2 * calls + SPARE_PORTS)
+        numbers = (calls, first_port, self.peer_ports[0], self.peer_ports[-1])
+        command = [str(compiled("load")), *map(str, numbers)]
         self._program = Program(command, directory)
 
     async def __aenter__(self) -> Self:

@@ -62,8 +62,8 @@ def server_tls(pem_file: Path) -> ssl.SSLContext:
 async def serve(tls: ssl.SSLContext | None) -> None:
     """Serve until stdin is at its end."""
     loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    loop.add_reader(sys.stdin.fileno(), lambda: ended.done() or ended.set_result(None))
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
     server = await picows.ws_create_server(
         lambda _: Echo(),
         "127.0.0.1",
@@ -73,7 +73,7 @@ async def serve(tls: ssl.SSLContext | None) -> None:
         backlog=1024,
     )
     print(f"port {server.sockets[0].getsockname()[1]}", flush=True)
-    await ended
+    await ended.wait()
     server.close()
 
 

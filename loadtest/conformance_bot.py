@@ -22,6 +22,7 @@ from loadtest.conformance_rules import MAX_BUFFERED_MS, looks_linear
 DIGITS: Final = "0123456789ABCD*#"
 """All that a phone can have. The last two are what bots use most to end something."""
 GAP_S: Final = 0.5
+LONGEST_AUDIO_S: Final = 30.0
 EXTRAS: Final = {"playedMs": "0", "clearedMs": "0", "addedByThePhoneNetwork": "1"}
 
 
@@ -102,12 +103,17 @@ async def keeps_within_the_buffer(examined: Examination) -> str | None:
 async def goes_on_after_its_marks(examined: Examination) -> str | None:
     """It goes on when its marks come back, each after its audio was played."""
     async with place_call(examined.bot) as call:
-        await examined.provoke(call)
         patience_s = examined.bot.patience_s
-        if not await call.listen_until(lambda: call.transcript.count("mark") > 0, patience_s):
+        if not await call.listen_until(lambda: call.transcript.count("mark") > 0, patience_s / 2):
+            examined.speak(call)
+            await call.listen(examined.bot.utterance_s)
+            await call.listen_until(lambda: call.transcript.count("mark") > 0, patience_s)
+        if not call.transcript.count("mark"):
             raise NotApplicable("the bot sent no mark")
-        await call.listen_until(lambda: not call.playing, patience_s)
-        return await call.survives("its marks came back")
+        await call.listen_until(lambda: call.returned_marks > 0, LONGEST_AUDIO_S)
+        if not call.returned_marks and call.close_code is None:
+            raise NotApplicable(f"its audio takes longer than {LONGEST_AUDIO_S:g} s")
+        return await call.survives("its mark came back")
 
 
 async def goes_on_after_marks_in_a_burst(examined: Examination) -> str | None:

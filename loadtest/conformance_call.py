@@ -70,6 +70,7 @@ class PlayedCall:
         self.muted = False
         """While it is set, packets of the caller are lost."""
         self.held_marks: list[str] = []
+        self.returned_marks = 0
         self._hold_marks = hold_marks
         self._websocket = websocket
         self._playout = Playout()
@@ -141,7 +142,7 @@ class PlayedCall:
         self._hold_marks = False
         held, self.held_marks = self.held_marks, []
         for name in held:
-            await self.send(self.messages.mark(name))
+            await self._return(name)
 
     async def ping(self) -> None:
         """Ask the bot's WebSocket for a sign of life (RFC 6455 section 5.5.2); raises Unmet."""
@@ -194,9 +195,9 @@ class PlayedCall:
                 self.transcript.most_buffered_ms = max(self.transcript.most_buffered_ms, waiting_ms)
             case "mark":
                 playout.mark(message.mark)
-                await self._return(playout.passed())
+                await self._pass(playout.passed())
             case "clear":
-                await self._return(playout.clear())
+                await self._pass(playout.clear())
 
     async def _pace(self) -> None:
         """One frame each way per 20 ms, by absolute deadlines."""
@@ -209,17 +210,21 @@ class PlayedCall:
             else:
                 await self.send(self.messages.media(frame.ljust(FRAME_BYTES, SILENCE_BYTE)))
             self._playout.pull()
-            await self._return(self._playout.passed())
+            await self._pass(self._playout.passed())
             self._news.set()
             due += PTIME_MS / 1000
             await asyncio.sleep(max(0.0, due - loop.time()))
 
-    async def _return(self, marks: list[PassedMark]) -> None:
+    async def _pass(self, marks: list[PassedMark]) -> None:
         for mark in marks:
             if self._hold_marks:
                 self.held_marks.append(mark.name)
             else:
-                await self.send(self.messages.mark(mark.name))
+                await self._return(mark.name)
+
+    async def _return(self, name: str) -> None:
+        self.returned_marks += 1
+        await self.send(self.messages.mark(name))
 
 
 async def _end(task: asyncio.Task[None]) -> None:

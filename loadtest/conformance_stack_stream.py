@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import Final
 
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
@@ -26,6 +27,7 @@ from shim.control import PressDigit, StreamEnded
 
 DIGITS: Final = "0123456789*#ABCD"
 LOST_FRAMES: Final = 5
+LEAST_LEFT_MS: Final = 50
 TICKS_OF_A_RETRY: Final = 15
 """The first retry of a broken stream comes at once, the second within 100 ms."""
 
@@ -196,6 +198,18 @@ async def stops_and_closes(stack: StackSide) -> str | None:
     return None
 
 
+async def leaves_time_after_stop(stack: StackSide) -> str | None:
+    """The close comes a moment after `stop`: some libraries forget what is unread then."""
+    async with stack.call() as call:
+        call.end()
+        await call.stream.wait("stop")
+        stopped_ns = call.stream.received[-1].at_ns
+        await call.stream.wait_ended()
+        left_ms = (time.time_ns() - stopped_ns) / 1e6
+        expect_that(left_ms > LEAST_LEFT_MS, f"more than {LEAST_LEFT_MS} ms", left_ms)
+        return f"{left_ms:.0f} ms"
+
+
 async def ends_when_the_bot_closes(stack: StackSide) -> str | None:
     """A close of the voice server with 1000 or without a code ends the stream for good."""
     for code in (1000, None):
@@ -247,6 +261,7 @@ CHECKS: Final[tuple[Check[StackSide], ...]] = (
     follows_the_callers_clock,
     passes_digits_on,
     stops_and_closes,
+    leaves_time_after_stop,
     ends_when_the_bot_closes,
     opens_a_broken_stream_again,
 )

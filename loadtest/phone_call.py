@@ -29,7 +29,8 @@ SDP_TYPE = ("Content-Type", "application/sdp")
 class ActiveCall:
     """A call in progress; `SipPhone.start` makes it. `record` is the task that gives its record.
 
-    `record` raises SipError when the far end breaks the protocol or its name cannot be resolved.
+    `record` raises SipError when the far end breaks the protocol or its name cannot be resolved,
+    and OSError when no RTP can be sent to it.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class ActiveCall:
         self.call_id = f"{secrets.token_hex(12)}@{line.address[0]}"
         self.tag = secrets.token_hex(6)
         self._plan, self._line, self._media, self._on_end = plan, line, media, on_end
-        self._leg = media.open_leg(plan.keep_packets)
+        self._leg = media.open_leg(plan.keep_packets, on_error=self.fail)
         self._sdp = Sdp(line.address[0], self._leg.port, session_id=secrets.randbits(31))
         self._contact = ("Contact", f"<sip:{plan.from_user}@{line.address[0]}:{line.address[1]}>")
         self._to: Address = ("", 0)
@@ -82,7 +83,7 @@ class ActiveCall:
         return self._leg.ear.heard_since(at_ns)
 
     def fail(self, error: BaseException) -> None:
-        """End the call because the phone itself broke: `record` raises this error."""
+        """End the call because its audio or the phone broke: `record` raises this error."""
         if not self._ended.done():
             self._ended.set_exception(error)
 

@@ -13,6 +13,7 @@ import secrets
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -35,6 +36,7 @@ ANCILLARY_BYTES = socket.CMSG_SPACE(TIMESPEC.size)
 BIND_TRIES = 100
 
 Address = tuple[str, int]
+OnError = Callable[[OSError], None]
 
 
 class MediaLeg:
@@ -42,10 +44,12 @@ class MediaLeg:
 
     Nothing is read or sent before `connect`, nothing sent before `start`. The port is even, and the
     odd one above it is held too, so that the far end's RTCP (RFC 3550 section 11) cannot run into
-    another call's RTP.
+    another call's RTP. A socket that fails, as for an address that cannot be reached, ends this
+    leg's traffic and is told to `on_error`.
     """
 
-    def __init__(self, host: str, keep_packets: bool = True) -> None:
+    def __init__(self, host: str, keep_packets: bool, on_error: OnError) -> None:
+        self._on_error = on_error
         self._rtp, self._rtcp = _bind_pair(host)
         self.port: int = self._rtp.getsockname()[1]
         random = secrets.randbits
@@ -75,9 +79,14 @@ class MediaLeg:
         """Send the frame of this number if it is time to send, and read what has arrived."""
         if self._remote is None:
             return
-        if self._sending:
-            self._send(self._remote, frame, deadline_ns)
-        self.empty()
+        try:
+            if self._sending:
+                self._send(self._remote, frame, deadline_ns)
+            self.empty()
+        except OSError as error:
+            host, port = self._remote
+            self._remote = None
+            self._on_error(OSError(f"RTP with {host}:{port} failed: {error}"))
 
     def _send(self, remote: Address, frame: int, deadline_ns: int) -> None:
         missed = 0 if self._frame is None else frame - self._frame - 1
@@ -184,9 +193,9 @@ class PhoneMedia:
         for leg in [leg for slot in self._slots for leg in slot]:
             self.close_leg(leg)
 
-    def open_leg(self, keep_packets: bool = True) -> MediaLeg:
+    def open_leg(self, keep_packets: bool, on_error: OnError) -> MediaLeg:
         """Bind a port for a call. OSError when there is none, or no file descriptor."""
-        leg = MediaLeg(self._host, keep_packets)
+        leg = MediaLeg(self._host, keep_packets, on_error)
         min(self._slots, key=len).append(leg)
         self._legs_there.set()
         return leg

@@ -24,6 +24,9 @@ for a voice server that doesn't read, and all of it would be late when it reads 
 WRITE_HIGH_WATER_BYTES: Final = 4 * 1024
 READ_BUFFER_BYTES: Final = 4 * 1024
 CLOSE_WAIT_S: Final = 2.0
+LAST_MESSAGE_LEAD_S: Final = 0.1
+"""The close frame follows the last message so much later: simple-websocket (under Flask-Sock) was
+seen to forget messages that are unread when the close frame arrives."""
 START_SPACING_S: Final = 0.002
 PING_IDLE_S: Final = 5.0
 PING_REPLY_S: Final = 5.0
@@ -100,7 +103,9 @@ class AgentLink(picows.WSListener):
     def close(self, last_message: bytes) -> None:
         """Send a last message and close the stream; the owner hears nothing of it any more."""
         self.send(last_message)
-        self._say_goodbye(_OK)
+        self._closing = True
+        self.writable = False
+        asyncio.get_running_loop().call_later(LAST_MESSAGE_LEAD_S, self._say_goodbye, _OK)
 
     def close_for_restart(self) -> None:
         """Close the connection, but not the stream: it will be opened again by another worker."""
@@ -110,6 +115,8 @@ class AgentLink(picows.WSListener):
         """The connection ends when the peer answers, or after `CLOSE_WAIT_S` without an answer."""
         self._closing = True
         self.writable = False
+        if self._transport.is_disconnected:
+            return
         self._transport.send_close(code)
         loop = asyncio.get_running_loop()
         loop.call_later(CLOSE_WAIT_S, self._transport.disconnect, False)

@@ -106,7 +106,7 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, self._stop.set)
+            loop.add_signal_handler(name, self._on_terminate)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._hold(self.renew()))
         try:
             self._write_token()
@@ -125,6 +125,12 @@ class Supervisor:
             await self._close()
         if self._failed:
             raise SupervisorFailed("see the log above")
+
+    def _on_terminate(self) -> None:
+        """The first signal asks for a drain; the second doesn't want to wait for it."""
+        if self._stop.is_set():
+            self._control.end_all("shutdown")
+        self._stop.set()
 
     def _write_token(self) -> None:
         """For commands on this machine: who may read the file may change things."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from loadtest.phone_plan import CallPlan, CallRecord
 from loadtest.phone_rtp import parse_rtp
 from loadtest.recording import ReceivedPacket
 from loadtest.sdp import Sdp, answer_sdp, parse_sdp
@@ -20,20 +23,19 @@ from loadtest.sip_message import (
     response_to,
     uri_parts,
 )
+from loadtest.sip_phone import SipPhone
 
 Address = tuple[str, int]
+FAST_T1_SECONDS = 0.01
 HOST = "127.0.0.1"
 
 
-async def until(condition: Any, what: str, seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], what: str, seconds: float = 5.0) -> None:
     """Poll until the condition holds; AssertionError that names it when it never does."""
-    async with asyncio.timeout(seconds):
-        try:
-            while not condition():
-                await asyncio.sleep(0.005)
-        except asyncio.CancelledError:
-            print(f"waiting for: {what}")
-            raise
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.005)
 
 
 class EchoPort(asyncio.DatagramProtocol):
@@ -43,10 +45,6 @@ class EchoPort(asyncio.DatagramProtocol):
         self.packets: list[ReceivedPacket] = []
         self.source: Address | None = None
         self.transport: asyncio.DatagramTransport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
 
     def datagram_received(self, data: bytes, source: Address) -> None:
         packet = parse_rtp(data, 0)
@@ -67,8 +65,8 @@ class FarEnd(asyncio.DatagramProtocol):
 
     Users in the URI: `echo` answers and echoes, `busy` refuses, `ring` rings until CANCEL, `race`
     answers just when it is cancelled, `mute` never says a word, `deaf` ignores the first INVITE,
-    `repeat` sends its 200 twice, `early` rings with SDP, `plain` answers without telephone-event,
-    `empty` answers without SDP.
+    `early` rings with SDP, `plain` answers without telephone-event, `empty` without SDP,
+    `astray` with an address that no RTP can be sent to.
     """
 
     def __init__(self) -> None:
@@ -76,8 +74,10 @@ class FarEnd(asyncio.DatagramProtocol):
         self.responses: list[Response] = []
         self.rtp: dict[str, EchoPort] = {}
         self.dialogs: dict[str, Dialog] = {}
+        self.accepted: dict[str, Response] = {}
         self.phone: Address = ("", 0)
         self._invites: dict[str, Request] = {}
+        self._answers: list[asyncio.Task[None]] = []
         self._transport: asyncio.DatagramTransport
         self._address: Address
 
@@ -95,6 +95,7 @@ class FarEnd(asyncio.DatagramProtocol):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        await asyncio.gather(*self._answers)
         self._transport.close()
         for port in self.rtp.values():
             port.transport.close()
@@ -163,31 +164,41 @@ class FarEnd(asyncio.DatagramProtocol):
         elif user == "empty":
             self._reply(invite, 200, (("Contact", f"<{self.uri('empty')}>"),))
         elif first or user == "deaf":
-            self._answering = asyncio.ensure_future(self._answer(invite, user))
-            self._answering.add_done_callback(lambda task: task.result())
+            self._answers.append(asyncio.create_task(self._answer(invite, user)))
 
     def _cancelled(self, cancel: Request, user: str) -> None:
         self._reply(cancel, 200)
         invite = self._invites[cancel.call_id]
         if user == "race":
-            self._answering = asyncio.ensure_future(self._answer(invite, user))
+            self._answers.append(asyncio.create_task(self._answer(invite, user)))
         else:
             self._reply(invite, 487)
 
     async def _answer(self, invite: Request, user: str) -> None:
         loop = asyncio.get_running_loop()
-        _, port = await loop.create_datagram_endpoint(EchoPort, local_addr=(HOST, 0))
+        transport, port = await loop.create_datagram_endpoint(EchoPort, local_addr=(HOST, 0))
+        port.transport = transport
         self.rtp[invite.call_id] = port
         offer = parse_sdp(invite.body)
         sdp = answer_sdp(offer, *port.address)
         if user == "plain":
             sdp = Sdp(*port.address, payload_types=(0,), event_type=None)
         headers = (("Contact", f"<{self.uri(user)}>"), ("Record-Route", f"<{self.uri('p')};lr>"))
+        if user == "astray":
+            sdp = Sdp("255.255.255.255", 4000)
         if user == "early":
             self._reply(invite, 183, headers, sdp.encode())
             port.transport.sendto(b"\x80\x00" + bytes(10) + b"\x80" * 160, (offer.host, offer.port))
             return
         response = response_to(invite, 200, to_tag="far", headers=headers, body=sdp.encode())
         self.dialogs[invite.call_id] = dialog_of_callee(invite, response)
-        for _ in range(2 if user == "repeat" else 1):
-            self.send(response)
+        self.accepted[invite.call_id] = response
+        self.send(response)
+
+
+async def one_call(user: str, **fields: Any) -> tuple[CallRecord, FarEnd]:
+    """Call a user of a far end with a phone whose timers are short; return what both saw."""
+    async with FarEnd() as far, SipPhone(t1_seconds=FAST_T1_SECONDS) as phone:
+        record = await phone.call(CallPlan(to=far.uri(user), **fields))
+        await until(lambda: record.status >= 300 or "ACK" in far.methods(), "the ACK")
+    return record, far

@@ -108,7 +108,7 @@ FAULTY_BOTS = [
         bots.playing(audio.SILENT_FRAME * 500, 61), "keeps_within_the_buffer", "at most 600000 ms"
     ),
     Faulty(bots.ImpatientBot, "holds_a_conversation", "close code 1011 (the bot broke)"),
-    Faulty(bots.MarkFearingBot, "goes_on_after_its_marks", "after its marks came back"),
+    Faulty(bots.MarkFearingBot, "goes_on_after_its_marks", "after its mark came back"),
     Faulty(bots.BurstFearingBot, "goes_on_after_marks_in_a_burst", "after 2 marks in a burst"),
     Faulty(bots.ClearLosingBot, "goes_on_after_its_clear", "after clear"),
     Faulty(bots.StrictBot, "survives_unknown_fields", "after messages with additional fields"),

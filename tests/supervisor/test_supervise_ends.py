@@ -112,7 +112,7 @@ async def test_the_newer_supervisor_wins() -> None:
         second.environment["ECS_MEDIA_WSS_URL"] = first.environment["ECS_MEDIA_WSS_URL"]
         await asyncio.to_thread(second.start_supervisor)
         await first.until(lambda: first.health()["status"] == "draining", "the first gives way")
-        async with first.calling():
+        async with second.calling(to=first.sip_uri):
             await second.until_up()
         assert len(second.events("call_placed")) == 1
         assert len(first.events("replaced_by_another_supervisor")) == 1
