@@ -78,9 +78,11 @@ async def ours(place: Place, load: Load) -> AsyncIterator[Running]:
             for pid, cpu in zip(pids, place.measured, strict=True):
                 pin(pid, {cpu})
             few = min(FEW_CALLS, load.calls)
-            await _call(ari, load, few)
+            await _call(ari, few)
+            await load.until_echoing(few, patience_s(few), supervisor)
             few_rss_kb = sum(map(rss_kb, pids))
-            await _call(ari, load, load.calls - few)
+            await _call(ari, load.calls - few)
+            await load.until_echoing(load.calls, patience_s(load.calls), supervisor)
             yield Running(pids, few_rss_kb if few < load.calls else None)
             _ = supervisor.pid  # raises if it has ended in between
 
@@ -114,17 +116,15 @@ async def _alone(command: list[str], place: Place, load: Load) -> AsyncIterator[
     async with Program(command, place.directory) as program:
         pin(program.pid, {place.measured[0]})
         await program.hear(patience_s(load.calls))
-        await load.until_echoing(load.calls, patience_s(load.calls))
+        await load.until_echoing(load.calls, patience_s(load.calls), program)
         yield Running([program.pid])
 
 
-async def _call(ari: BenchAri, load: Load, calls: int) -> None:
-    """Let so many callers come, one after the other, and wait until all so far have audio."""
-    before = (await load.status()).echoing
+async def _call(ari: BenchAri, calls: int) -> None:
+    """Let so many callers come, one after the other."""
     for _ in range(calls):
         await ari.call()
         await asyncio.sleep(SPACING_S)
-    await load.until_echoing(before + calls, patience_s(calls))
 
 
 async def _workers(supervisor: Program, http_port: int) -> list[int]:

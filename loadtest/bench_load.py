@@ -95,14 +95,17 @@ class Load:
         self._program.say("status")
         return msgspec.json.decode(await self._program.hear(), type=LoadStatus)
 
-    async def until_echoing(self, calls: int, seconds: float) -> None:
-        """Wait until so many calls have had audio both ways; raises BenchError."""
+    async def until_echoing(self, calls: int, seconds: float, server: Program) -> None:
+        """Wait until so many calls have had audio both ways; raises BenchError.
+
+        `server` is who serves them.
+        """
         deadline = time.monotonic() + seconds
         while (status := await self.status()).echoing < calls:
             if time.monotonic() > deadline:
                 raise BenchError(
                     f"after {seconds:g} s only {status.echoing} of {calls} calls have audio "
-                    f"both ways ({status.latched} were heard)"
+                    f"both ways ({status.latched} were heard); {server.story}"
                 )
             await asyncio.sleep(POLL_S)
 

@@ -206,7 +206,7 @@ async def takes_a_stream_again(examined: Examination) -> str | None:
 
 
 async def ends_after_stop(examined: Examination) -> str | None:
-    """After `stop` and a close frame the WebSocket is closed, and the next call is taken."""
+    """After `stop` it answers the close frame, and takes the next call."""
     async with place_call(examined.bot) as call:
         await examined.provoke(call)
         await call.hang_up()

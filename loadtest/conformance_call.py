@@ -31,6 +31,9 @@ from shim.playout import PassedMark, Playout
 READ_S: Final = 5.0
 """A bot that takes nothing for so long does not read."""
 CLOSE_S: Final = 5.0
+STOP_LEAD_S: Final = 0.1
+"""Between `stop` and the close frame: some libraries forget what is unread when that arrives."""
+LOOK_AGAIN_S: Final = 0.01
 LISTEN_ON_S: Final = 0.5
 """So much of the call follows a provocation before its survival counts."""
 NORMAL_ENDS: Final = frozenset({1000, 1005})
@@ -155,17 +158,27 @@ class PlayedCall:
             raise Unmet("a pong", f"the connection was closed: {error}") from error
 
     async def hang_up(self) -> None:
-        """The caller hangs up: `stop`, then the WebSocket is closed; raises Unmet if it stays."""
+        """The caller hangs up: `stop`, a moment later a close frame, which must be answered.
+
+        Raises:
+            Unmet: the bot neither answers nor ends the connection.
+        """
         await _end(self._pacing)
         await self.send(self.messages.stop())
+        await asyncio.sleep(STOP_LEAD_S)
+        closing = asyncio.create_task(self._websocket.close())
+        protocol = self._websocket.protocol
         try:
             async with asyncio.timeout(CLOSE_S):
-                await self._websocket.close()
+                # That the bot ends the TCP connection too isn't waited for: the caller's side may too.
+                while protocol.close_rcvd is None and not closing.done():  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_AGAIN_S)  # what is waited for has no event
         except TimeoutError as error:
             raise Unmet(
-                f"the WebSocket closed within {CLOSE_S:g} s after stop and a close frame",
-                "no end of the connection",
+                f"a close frame within {CLOSE_S:g} s after stop and ours", "none"
             ) from error
+        finally:
+            await _end(closing)
 
     async def close(self) -> None:
         """Cut the connection if it is still there: no `stop`, no close frame."""

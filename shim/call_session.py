@@ -4,8 +4,6 @@ The session keeps the caller's side going whatever the voice server does: a fram
 20 ms from the moment that Asterisk's media address is known until the supervisor ends the call.
 """
 
-import asyncio
-import random
 import socket
 import time
 from collections import deque
@@ -16,7 +14,7 @@ import msgspec
 import structlog
 
 from shim import agent_messages
-from shim.agent_link import AgentLink, LinkError, LinkOpener
+from shim.agent_link import AgentLink, LinkOpener
 from shim.agent_messages import BadMessage, Clear, Dtmf, Mark, Media, MessageWriter
 from shim.control import (
     CallClosed,
@@ -33,6 +31,7 @@ from shim.media_clock import MAX_DATAGRAM_BYTES, MediaClock
 from shim.outbound_stream import OutboundStream
 from shim.pcmu import BYTES_PER_MS, PTIME_MS, SILENT_FRAME
 from shim.playout import PassedMark, Playout
+from shim.stream_connector import StreamConnector
 
 log = structlog.get_logger()
 
@@ -45,15 +44,18 @@ DROPPED_LINK_CODES: Final = frozenset({1001, 1006, 1011, 1012, 1013, 1014})
 """Close codes (RFC 6455 section 7.4.1, IANA registry) that speak of trouble, not of an end."""
 MAX_DRAINED: Final = 1024
 """More than a UDP socket's default buffer holds (256 small packets were seen to wait)."""
-RETRY_FIRST_S: Final = 0.1
-RETRY_MOST_S: Final = 2.0
 
 
 class StreamSettings(msgspec.Struct, frozen=True):
-    """How long to try to reach a voice server, and how much audio may wait to be played."""
+    """How long to try to reach a voice server, and how much audio may wait to be played.
+
+    `hold_frames` are what the caller hears while a lost voice server is being reached again;
+    none: silence.
+    """
 
     connect_budget_s: float
     buffer_limit_ms: int
+    hold_frames: tuple[bytes, ...] = ()
 
 
 class CallSession:
@@ -83,7 +85,9 @@ class CallSession:
         self._words = words
         self._settings = settings
         self._frames_limit = settings.buffer_limit_ms // PTIME_MS
-        self._opener = opener
+        self._connector = StreamConnector(
+            call, opener, settings.connect_budget_s, self._stream_failed
+        )
         self._report = report
         self._log = log.bind(call_id=call.call_sid)
         self._playout = Playout()
@@ -92,10 +96,8 @@ class CallSession:
         self._writer = MessageWriter(call)
         self._link: AgentLink | None = None
         self._resumed = False
-        self._connecting: asyncio.Task[None] | None = None
-        self._outage_ns = 0
-        self._connected_ns = 0
         self._held: deque[tuple[bytes, int]] = deque(maxlen=HELD_FRAMES)
+        self._held_frames = 0
         self._watching = False  # whether marks wait or reading is paused
         self._warned: set[str] = set()
         self._audio_dropped = 0
@@ -105,8 +107,7 @@ class CallSession:
     def start(self, *, resumed: bool) -> None:
         """Open the stream to the voice server; `resumed`: another worker had it before."""
         self._resumed = resumed
-        self._outage_ns = time.monotonic_ns()
-        self._begin_connecting()
+        self._connector.connect(self)
 
     def connect_media(self, clock: MediaClock) -> None:
         """The socket is connected to Asterisk: drop what came from elsewhere, start to send."""
@@ -135,8 +136,7 @@ class CallSession:
         return link
 
     def _let_go(self, clock: MediaClock) -> AgentLink | None:
-        if self._connecting is not None:
-            self._connecting.cancel()
+        self._connector.stop()
         clock.remove(self)
         self.rtp.close()
         link, self._link = self._link, None
@@ -179,9 +179,20 @@ class CallSession:
 
     def send_frame(self) -> None:
         """One tick: audio if there is any, else silence."""
-        self._outbound.send(self._playout.pull() or SILENT_FRAME)
+        frame = self._playout.pull()
+        if frame is None:
+            frame = SILENT_FRAME if self._link is not None else self._hold_frame()
+        self._outbound.send(frame)
         if self._watching:
             self._look_after()
+
+    def _hold_frame(self) -> bytes:
+        """A frame of the hold sound if the voice server was lost, else silence."""
+        frames = self._settings.hold_frames
+        if not frames or not self._connector.was_connected:
+            return SILENT_FRAME
+        self._held_frames += 1
+        return frames[self._held_frames % len(frames)]
 
     def skip_frames(self, count: int) -> None:
         """Ticks that this worker was too late for."""
@@ -222,13 +233,12 @@ class CallSession:
 
     def on_open(self, link: AgentLink) -> None:
         """Announce the stream, then what the caller said meanwhile."""
-        self._connected_ns = time.monotonic_ns()
+        took_ms = self._connector.connected()
         self._link = link
         link.send(agent_messages.CONNECTED)
         link.send(self._writer.start(resumed=self._resumed))
         self._resumed = True
         self.on_writable()
-        took_ms = (self._connected_ns - self._outage_ns) / 1e6
         self._report(StreamStarted(self.call.call_sid, took_ms))
 
     def on_text(self, data: memoryview) -> None:
@@ -272,12 +282,11 @@ class CallSession:
             self._report(StreamEnded(self.call.call_sid, f"closed with {code}", failed=False))
             return
         self._log.warning("stream_lost", code=code, reason=reason)
-        now_ns = time.monotonic_ns()
-        if now_ns - self._connected_ns > self._settings.connect_budget_s * 1e9:
-            # It has held long enough to count as recovered: the next outage has the whole budget.
-            self._outage_ns = now_ns
         self._reconnects += 1
-        self._begin_connecting()
+        self._connector.connect(self)
+
+    def _stream_failed(self, reason: str) -> None:
+        self._report(StreamEnded(self.call.call_sid, reason, failed=True))
 
     def _hold_back(self) -> None:
         """So much audio waits that no more is taken until there is room."""
@@ -294,33 +303,6 @@ class CallSession:
         if event not in self._warned:
             self._warned.add(event)
             self._log.warning(event, **fields)
-
-    def _begin_connecting(self) -> None:
-        self._connecting = asyncio.create_task(self._connect())
-        self._connecting.add_done_callback(self._connected_or_failed)
-
-    def _connected_or_failed(self, task: asyncio.Task[None]) -> None:
-        """The task's edge: an error that nobody expected ends the stream, not the worker."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.error("stream_task_failed", exc_info=error)
-            self._report(StreamEnded(self.call.call_sid, "internal error", failed=True))
-
-    async def _connect(self) -> None:
-        """Open the stream, again and again until the budget of this outage is spent."""
-        deadline_ns = self._outage_ns + int(self._settings.connect_budget_s * 1e9)
-        delay_s = RETRY_FIRST_S
-        while self._link is None:
-            try:
-                await self._opener.open(self.call.url, self)
-                return
-            except LinkError as error:
-                self._warn_once("stream_unreachable", reason=str(error))
-                if time.monotonic_ns() + delay_s * 1e9 > deadline_ns:
-                    reason = f"voice server unreachable: {error}"
-                    self._report(StreamEnded(self.call.call_sid, reason, failed=True))
-                    return
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1))
-            delay_s = min(delay_s * 2, RETRY_MOST_S)
 
 
 def drain(sock: socket.socket) -> None:

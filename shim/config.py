@@ -6,14 +6,18 @@ in a command line.
 
 import ssl
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from shim.agent_link import LinkSettings
 from shim.call_session import StreamSettings
 from shim.environment import ConfigError
+from shim.pcmu import BYTES_PER_MS, FRAME_BYTES
+from shim.playout import Playout
 
+MIN_HOLD_BYTES: Final = FRAME_BYTES
+MAX_HOLD_BYTES: Final = 10 * 60 * 1000 * BYTES_PER_MS
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
 
@@ -33,6 +37,8 @@ class ShimConfig(msgspec.Struct, frozen=True):
     """A larger message closes the WebSocket with 1009. 1 MiB is 98 s of audio."""
     stream_buffer_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 600
     """Audio that may wait to be played, per call; Twilio's limit is 10 minutes too."""
+    stream_hold_sound: str = ""
+    """File of raw µ-law at 8 kHz, heard while a lost voice server is reached again."""
     stream_ca_file: str = ""
     """CA bundle for the voice server's certificate; empty: the system's."""
     stream_client_cert: str = ""
@@ -51,8 +57,29 @@ class ShimConfig(msgspec.Struct, frozen=True):
         )
 
     def stream_settings(self) -> StreamSettings:
-        """What call sessions need of this."""
-        return StreamSettings(self.stream_connect_budget, self.stream_buffer_seconds * 1000)
+        """What call sessions need of this; raises ConfigError."""
+        return StreamSettings(
+            self.stream_connect_budget, self.stream_buffer_seconds * 1000, self._hold_frames()
+        )
+
+    def _hold_frames(self) -> tuple[bytes, ...]:
+        if not self.stream_hold_sound:
+            return ()
+        try:
+            sound = Path(self.stream_hold_sound).read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"STREAM_HOLD_SOUND is {self.stream_hold_sound!r}: {error.strerror}"
+            ) from error
+        if not MIN_HOLD_BYTES <= len(sound) <= MAX_HOLD_BYTES:
+            raise ConfigError(
+                f"STREAM_HOLD_SOUND is {self.stream_hold_sound!r}: {len(sound)} bytes, allowed are "
+                f"{MIN_HOLD_BYTES} to {MAX_HOLD_BYTES} bytes of raw µ-law"
+            )
+        playout = Playout()
+        playout.push(sound)
+        frames = (playout.pull() for _ in range(-(-len(sound) // FRAME_BYTES)))
+        return tuple(frame for frame in frames if frame is not None)
 
 
 def tls_context(config: ShimConfig) -> ssl.SSLContext:

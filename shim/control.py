@@ -28,6 +28,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     n-th frame has sequence `first_sequence + n`, and its timestamp is `first_timestamp` plus
     160 for each 20 ms since `epoch_ns`. With the number of frames sent, which is in shared
     memory, another worker continues the stream so that its receiver notices nothing.
+    `fallback_url` is a second voice server, for when the one at `url` can't be reached.
     """
 
     call_sid: str
@@ -41,6 +42,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     first_sequence: int
     first_timestamp: int
     custom_parameters: dict[str, str] = {}
+    fallback_url: str = ""
 
 
 class StartCall(msgspec.Struct, frozen=True, tag=True):

@@ -58,10 +58,14 @@ class MediaClock:
         stream.slot = self.pacer.add(stream, stream.slot)
 
     def remove(self, stream: MediaStream) -> None:
-        """Stop; to be called while the stream's socket is still open."""
+        """Stop, with what arrived since the last pass; the stream's socket must still be open."""
         fd = stream.rtp.fileno()
         if self._streams.pop(fd, None) is None:
             return
+        now_ns = time.monotonic_ns()
+        for _ in range(MAX_ROUNDS):
+            if not _receive_one(stream, now_ns):
+                break
         self._epoll.unregister(fd)
         self.pacer.remove(stream)
         if not self._streams:
@@ -86,11 +90,17 @@ class MediaClock:
                 stream = streams.get(fd)
                 if stream is None:
                     continue  # one of the streams before it in this round has ended it
-                try:
-                    datagram = stream.rtp.recv(MAX_DATAGRAM_BYTES)
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    stream.receive_failed(error)
-                    continue
-                stream.receive(datagram, now_ns)
+                _receive_one(stream, now_ns)
+
+
+def _receive_one(stream: MediaStream, now_ns: int) -> bool:
+    """Read one datagram; whether there was one."""
+    try:
+        datagram = stream.rtp.recv(MAX_DATAGRAM_BYTES)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        stream.receive_failed(error)
+        return False
+    stream.receive(datagram, now_ns)
+    return True

@@ -60,7 +60,9 @@ def _read_setup(own: Mapping[str, str]) -> Setup:
     check(config, len(cpus))
     variable = "RTP_BIND_HOST" if config.rtp_bind_host else "EXTERNAL_MEDIA_HOST"
     check_host(variable, config.rtp_bind_host or config.external_media_host)
-    tls_context(environment.read(ShimConfig, merged))  # so that no worker fails on it
+    of_workers = environment.read(ShimConfig, merged)  # so that no worker fails on it
+    of_workers.stream_settings()
+    tls_context(of_workers)
     return Setup(config, cpus, merged)
 
 

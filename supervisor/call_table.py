@@ -61,6 +61,7 @@ class Rules(Struct, frozen=True):
     """What the operator decides. `setup_timeout_ns`: from the caller's entry until audio flows."""
 
     on_stream_end: OnEnd
+    on_stream_failed: OnEnd
     setup_timeout_ns: int
 
 
@@ -179,7 +180,7 @@ class CallTable:
                     call.stream = Presence.PRESENT
                 return []
             case StreamEnded(reason=reason, failed=failed):
-                on_end = OnEnd.CONTINUE if failed else self.rules.on_stream_end
+                on_end = self.rules.on_stream_failed if failed else self.rules.on_stream_end
                 return self._end(call, reason, on_end, now_ns)
             case StreamClosed(stats=stats):
                 call.stats = stats

@@ -22,9 +22,11 @@ TOKEN_FILE = "token"
 """In the run directory, readable for the supervisor's user only."""
 RENEWABLE = frozenset(
     {
+        "ecs_media_wss_fallback_url",
         "ecs_media_wss_url",
         "max_calls",
         "on_stream_end",
+        "on_stream_failed",
         "setup_timeout",
         "share_numbers",
         "stream_parameters",
@@ -44,6 +46,8 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     ari_pass: str
     ecs_media_wss_url: str
     """The voice server: wss:// (ws:// only on this machine, unless allowed)."""
+    ecs_media_wss_fallback_url: str = ""
+    """A second voice server, for calls that can't reach the first; empty: none."""
     ari_base: str = "http://127.0.0.1:8088"
     ari_app: str = "voice-agent"
     external_media_host: str = "127.0.0.1"
@@ -67,6 +71,8 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     """For control socket and port table; empty: on /dev/shm, or where temporary files go."""
     on_stream_end: Literal["hangup", "continue"] = "hangup"
     """What becomes of a caller when the voice server ends the stream."""
+    on_stream_failed: Literal["hangup", "continue"] = "continue"
+    """What becomes of a caller when no voice server can be reached."""
     setup_timeout: Seconds = 10
     drain_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 2
     """After SIGTERM calls may go on for so long."""
@@ -128,6 +134,8 @@ def check(config: SupervisorConfig, workers: int) -> None:
     _check_ports(config, workers)
     config.ari_settings()
     _check_url("ECS_MEDIA_WSS_URL", config.ecs_media_wss_url, ("ws", "wss"))
+    if config.ecs_media_wss_fallback_url:
+        _check_url("ECS_MEDIA_WSS_FALLBACK_URL", config.ecs_media_wss_fallback_url, ("ws", "wss"))
     config.custom_parameters()
     _check_encryption(config)
 
@@ -163,14 +171,15 @@ def _check_encryption(config: SupervisorConfig) -> None:
     """Plain RTP and plain WebSockets stay on this machine, unless the operator says otherwise."""
     if config.allow_unencrypted:
         return
-    url = urlsplit(config.ecs_media_wss_url)
-    if url.scheme == "ws" and not _is_loopback(url.hostname or ""):
-        shown = without_secrets(config.ecs_media_wss_url)
-        raise ConfigError(
-            f"ECS_MEDIA_WSS_URL is {shown!r}, which is not encrypted; "
-            "allowed is wss://, or ws:// to this machine, or ALLOW_UNENCRYPTED=true on an "
-            "encrypted network"
-        )
+    for name in ("ecs_media_wss_url", "ecs_media_wss_fallback_url"):
+        value: str = getattr(config, name)
+        url = urlsplit(value)
+        if url.scheme == "ws" and not _is_loopback(url.hostname or ""):
+            raise ConfigError(
+                f"{name.upper()} is {without_secrets(value)!r}, which is not encrypted; "
+                "allowed is wss://, or ws:// to this machine, or ALLOW_UNENCRYPTED=true on an "
+                "encrypted network"
+            )
     if not _is_loopback(config.external_media_host):
         raise ConfigError(
             f"EXTERNAL_MEDIA_HOST is {config.external_media_host!r}, where RTP would not be "

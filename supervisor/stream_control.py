@@ -31,6 +31,7 @@ class StreamSettings(msgspec.Struct, frozen=True):
     """What new streams are made with, and how many calls there may be."""
 
     url: str
+    fallback_url: str
     account_sid: str
     custom_parameters: dict[str, str]
     share_numbers: bool
@@ -211,6 +212,7 @@ class StreamControl:
             channel_id=call.channel_id,
             port=port,
             url=self.settings.url,
+            fallback_url=self.settings.fallback_url,
             epoch_ns=time.monotonic_ns(),
             # RFC 3550 section 5.1: all three are random, so that streams can't be confused.
             ssrc=random.getrandbits(32),

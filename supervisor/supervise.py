@@ -261,7 +261,11 @@ class Supervisor:
 
 
 def _rules(config: SupervisorConfig) -> Rules:
-    return Rules(OnEnd(config.on_stream_end), int(config.setup_timeout * 1e9))
+    return Rules(
+        on_stream_end=OnEnd(config.on_stream_end),
+        on_stream_failed=OnEnd(config.on_stream_failed),
+        setup_timeout_ns=int(config.setup_timeout * 1e9),
+    )
 
 
 def _worker_environment(setup: Setup) -> dict[str, str]:
@@ -273,6 +277,7 @@ def _stream_settings(config: SupervisorConfig) -> StreamSettings:
     asterisk_ports = config.asterisk_rtp_end - config.asterisk_rtp_start + 1
     return StreamSettings(
         url=config.ecs_media_wss_url,
+        fallback_url=config.ecs_media_wss_fallback_url,
         account_sid=config.twilio_account_sid,
         custom_parameters=config.custom_parameters(),
         share_numbers=config.share_numbers,

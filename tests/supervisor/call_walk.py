@@ -7,7 +7,7 @@ from supervisor.call_state import Call, Leg, OnEnd, Part
 from supervisor.call_table import CallTable, Rules
 
 SECOND_NS = 1_000_000_000
-RULES = Rules(on_stream_end=OnEnd.HANG_UP, setup_timeout_ns=10 * SECOND_NS)
+RULES = Rules(OnEnd.HANG_UP, OnEnd.CONTINUE, 10 * SECOND_NS)
 STATS = CallStats(frames_out=7)
 A = "CA1"
 SET_UP: list[Event] = [

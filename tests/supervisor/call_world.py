@@ -22,7 +22,7 @@ from supervisor.call_state import Leg, OnEnd, Part, Phase
 from supervisor.call_table import CallTable, Rules
 
 SECOND_NS = 1_000_000_000
-RULES = Rules(on_stream_end=OnEnd.HANG_UP, setup_timeout_ns=10 * SECOND_NS)
+RULES = Rules(OnEnd.HANG_UP, OnEnd.CONTINUE, 10 * SECOND_NS)
 NAMES = CallNames("app")
 IN_APP = Dialplan(app_name="Stasis", app_data="app,inbound")
 

@@ -88,12 +88,14 @@ class StreamRig:
         self.workers = PoolRig()
         self.workers.environment["ORPHAN_GRACE"] = "never"  # workers of the pool's own can't start
         numbers = iter(range(1, 1000))
-        rules = Rules(OnEnd.HANG_UP, 10**10)
+        rules = Rules(OnEnd.HANG_UP, OnEnd.CONTINUE, 10**10)
         self.table = CallTable(rules, lambda: f"CA{next(numbers):032x}")
         now_ns = time.monotonic_ns()
         ports = PortTable(self.workers.memory.layout, now_ns)
         self.ports = MediaPorts(ports, "127.0.0.1")
-        settings = StreamSettings(URL, "AC0", {"tenant": "a"}, share_numbers=False, limits=limits)
+        settings = StreamSettings(
+            URL, "", "AC0", {"tenant": "a"}, share_numbers=False, limits=limits
+        )
         self.streams = StreamControl(settings, self.table, self.ports, self.happen)
         self.pool = self.streams.pool = self.workers.new_pool(self.streams)
         self.noted: list[Command] = []

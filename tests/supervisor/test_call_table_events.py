@@ -22,7 +22,7 @@ from tests.supervisor.call_walk import (
 def test_the_voice_server_ends_the_stream() -> None:
     """What becomes of the caller is the operator's decision."""
     for on_end, expected in ((OnEnd.HANG_UP, HANG_UP), (OnEnd.CONTINUE, GO_ON)):
-        walk = Walk(Rules(on_end, 10 * SECOND_NS))
+        walk = Walk(Rules(on_end, OnEnd.CONTINUE, 10 * SECOND_NS))
         walk.take(*SET_UP)
         commands = walk.take(ev.StreamEnded(A, "closed with 1000", failed=False))
         assert commands == [

@@ -79,6 +79,7 @@ FROM_SHIM = {
 
 JOINERS = {
     "shim.call_session",
+    "shim.stream_connector",
     "shim.worker",
     "supervisor.asterisk_watch",
     "supervisor.call_control",

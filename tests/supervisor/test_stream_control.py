@@ -3,6 +3,7 @@
 import os
 import socket
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -82,8 +83,8 @@ async def test_numbers_are_told_only_if_wanted() -> None:
     """The caller's and the called number are in the stream only on the operator's word."""
     async with StreamRig() as rig:
         peer = await rig.worker(0)
-        rig.streams.settings = type(rig.streams.settings)(
-            URL, "AC0", {}, share_numbers=True, limits=rig.streams.settings.limits
+        rig.streams.settings = msgspec.structs.replace(
+            rig.streams.settings, custom_parameters={}, share_numbers=True
         )
         rig.new_call()
         await until(lambda: peer.started, "call")
