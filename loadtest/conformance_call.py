@@ -170,7 +170,7 @@ class PlayedCall:
         protocol = self._websocket.protocol
         try:
             async with asyncio.timeout(CLOSE_S):
-                # That the bot ends the TCP connection too isn't waited for: the caller's side may too.
+                # The bot need not end the TCP connection: this side may do so too.
                 while protocol.close_rcvd is None and not closing.done():  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_AGAIN_S)  # what is waited for has no event
         except TimeoutError as error:

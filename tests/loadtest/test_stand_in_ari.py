@@ -95,7 +95,7 @@ async def test_caller_enters_the_application(ari: Ari, caller: Caller) -> None:
     assert channel["dialplan"] == {
         "context": "inbound",
         "exten": "+15551234567",
-        "priority": 2,
+        "priority": 3,
         "app_name": "Stasis",
         "app_data": "voice-agent,inbound",
     }
