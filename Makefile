@@ -2,8 +2,10 @@
 SHELL := /bin/bash
 PATH := $(PATH):$(HOME)/.local/bin
 RUN := uv run --no-sync
+CALLS ?= 300
+BENCH_SECONDS ?= 10
 
-.PHONY: help setup run demo call test check format bench clean
+.PHONY: help setup run demo call test check format bench chaos
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -27,6 +29,13 @@ check: setup  ## ruff and mypy --strict
 	@$(RUN) ruff check
 	@$(RUN) ruff format --check
 	@$(RUN) mypy
+
+bench: setup  ## what a call costs a worker, beside a floor in C and a textbook version
+	@command -v cc >/dev/null || deploy/setup.sh compiler
+	@$(RUN) python -m loadtest.bench --calls $(CALLS) --seconds $(BENCH_SECONDS) --rounds 5
+
+chaos: setup  ## kill everything for a minute, and count the calls
+	@$(RUN) python -m loadtest.chaos --minutes 1 --calls 20
 
 format: setup  ## put the sources into shape
 	@$(RUN) ruff check --fix

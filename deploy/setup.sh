@@ -66,6 +66,11 @@ install_uv() {
     say "installed uv ($BIN/uv)"
 }
 
+if [ "${1:-}" = compiler ]; then # for the benchmark's programs in C
+    install gcc libc6-dev || fail "the benchmark needs a C compiler"
+    exit
+fi
+
 [ -e "$CA_BUNDLE" ] || install ca-certificates || say "going on without it" >&2
 prepare_asterisk || say "going on without a real Asterisk" >&2
 uv --version >/dev/null 2>&1 || install_uv

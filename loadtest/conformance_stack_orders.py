@@ -27,6 +27,7 @@ AT_ONCE_MS: Final = 200
 """On an idle machine it is 1 ms."""
 MINUTES: Final = 5
 GIANT_BYTES: Final = 2 << 20
+FRAGMENT_BYTES: Final = 100_000
 
 
 async def plays_pieces_of_any_size(stack: StackSide) -> str | None:
@@ -230,14 +231,19 @@ async def survives_bad_messages(stack: StackSide) -> str | None:
 
 
 async def refuses_a_giant_message(stack: StackSide) -> str | None:
-    """A message above STREAM_MAX_MESSAGE_BYTES (1 MiB) closes the WebSocket with 1009."""
+    """A message above 1 MiB closes the WebSocket with 1009; the stream is opened again."""
     giant = json.dumps({"event": "media", "media": {"payload": "A" * GIANT_BYTES}})
-    async with stack.call() as call:
-        with contextlib.suppress(ConnectionClosed):  # it may be closed before all is sent
-            await call.stream.connection.send(giant)
-        await call.stream.wait_ended()
-        expect("close code", 1009, call.stream.close_code)
-    return None
+    fragments = [
+        giant[start : start + FRAGMENT_BYTES] for start in range(0, GIANT_BYTES, FRAGMENT_BYTES)
+    ]
+    for message in (giant, fragments):
+        async with stack.call() as call:
+            with contextlib.suppress(ConnectionClosed):  # it may be closed before all is sent
+                await call.stream.connection.send(message)
+            await call.stream.wait_ended()
+            expect("close code", 1009, call.stream.close_code)
+            await stack.server.next_stream(call.leg.call.call_sid)
+    return "in one frame and in fragments"
 
 
 CHECKS: Final[tuple[Check[StackSide], ...]] = (

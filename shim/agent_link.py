@@ -158,13 +158,15 @@ class AgentLink(picows.WSListener):
         if self._closing:
             return
         handshake = transport.close_handshake
-        received = handshake.recv if handshake is not None else None
         if self._failure:
             self._owner.on_closed(None, self._failure)
-        elif received is not None:
-            self._owner.on_closed(_number(received.code), received.reason or "")
-        else:
+        elif handshake is None:
             self._owner.on_closed(None, "connection lost")
+        elif handshake.recv is not None and handshake.recv_then_sent:
+            self._owner.on_closed(_number(handshake.recv.code), handshake.recv.reason or "")
+        else:  # picows closed it: the peer's frame, if it came, only echoes our code
+            code = _number(handshake.sent.code) if handshake.sent is not None else None
+            self._owner.on_closed(None, f"closed by this side with {code}")
 
     def pause_writing(self) -> None:
         self.writable = False

@@ -113,7 +113,7 @@ static void send_frame(struct call *call, uint32_t ssrc, uint64_t due_ns)
         add(&lateness, now > due_ns ? now - due_ns : 0);
     }
     call->counter++;
-    if (send(call->fd, packet, sizeof packet, 0) < 0)
+    if (send(call->fd, packet, sizeof packet, 0) < 0 && phase == MEASURING)
         unsent++; /* an ICMP error that an earlier packet brought back, or a full buffer */
 }
 
@@ -210,10 +210,6 @@ static void receive(struct call *call)
 
 static void begin_window(void)
 {
-    memset(&gaps, 0, sizeof gaps);
-    memset(&lateness, 0, sizeof lateness);
-    memset(&round_trips, 0, sizeof round_trips);
-    unsent = received = lost = echoed = 0;
     for (int i = 0; i < call_count; i++) {
         calls[i].window_from = calls[i].counter;
         calls[i].window_to = UINT32_MAX;
@@ -261,6 +257,15 @@ static void report(void)
            (double)lateness.max_ns / 1e6);
     printf("\"late_2ms_fraction\":%.6f,\"fell_behind\":%s}\n", late_fraction,
            late_fraction > FELL_BEHIND_FRACTION ? "true" : "false");
+}
+
+/* Forget what was reported. Not when a window begins: these megabytes would make us late. */
+static void reset(void)
+{
+    memset(&gaps, 0, sizeof gaps);
+    memset(&lateness, 0, sizeof lateness);
+    memset(&round_trips, 0, sizeof round_trips);
+    unsent = received = lost = echoed = 0;
 }
 
 static void obey(const char *command)
@@ -363,6 +368,7 @@ int main(int count, char **arguments)
             end_window();
         } else if (phase == DRAINING && now >= window_to_ns + DRAIN_NS) {
             report();
+            reset();
             phase = IDLE;
         }
     }
