@@ -181,11 +181,22 @@ def leave_to_workers(workers: int) -> list[int]:
     return cpus
 
 
-async def interruptible(work: Coroutine[Any, Any, T]) -> T:
-    """Do something that SIGTERM cancels, so that it ends what it has started."""
-    task = asyncio.ensure_future(work)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await task
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Run it on an event loop. SIGTERM cancels it, so that it ends what it has started.
+
+    Raises:
+        BenchError: it was cancelled.
+    """
+
+    async def interruptible() -> T:
+        task = asyncio.ensure_future(work)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    try:
+        return uvloop.run(interruptible())
+    except asyncio.CancelledError:
+        raise BenchError("stopped by SIGTERM") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -193,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run, json_path = run_of(arguments, len(os.sched_getaffinity(0)))
     cpus = leave_to_workers(run.workers)
     try:
-        comparison = uvloop.run(interruptible(bench(run, cpus)))
+        comparison = run_to_end(bench(run, cpus))
     except BenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

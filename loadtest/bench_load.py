@@ -95,17 +95,20 @@ class Load:
         self._program.say("status")
         return msgspec.json.decode(await self._program.hear(), type=LoadStatus)
 
-    async def until_echoing(self, calls: int, seconds: float, server: Program) -> None:
+    async def until_echoing(
+        self, calls: int, seconds: float, server: Program | None = None
+    ) -> None:
         """Wait until so many calls have had audio both ways; raises BenchError.
 
-        `server` is who serves them.
+        `server` is who serves them, whose story belongs to the error.
         """
         deadline = time.monotonic() + seconds
         while (status := await self.status()).echoing < calls:
             if time.monotonic() > deadline:
+                story = f": {server.story}" if server else ""
                 raise BenchError(
                     f"after {seconds:g} s only {status.echoing} of {calls} calls have audio "
-                    f"both ways ({status.latched} were heard); {server.story}"
+                    f"both ways ({status.latched} were heard){story}"
                 )
             await asyncio.sleep(POLL_S)
 

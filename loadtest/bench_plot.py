@@ -3,8 +3,7 @@
     python -m loadtest.bench_plot [--counts 1,10,50,100,200,300,600] [--seconds 10] [--rounds 1]
                                   [--tls] [--to docs/performance.svg] [--json FILE] [--from FILE]
 
-Draws, over the number of calls, what a frame pair costs each contender in CPU time, and how many
-of the packets that it sends come more than 2 ms off their 20 ms. Points at which the load generator
+Draws, over the number of calls, what a call costs each contender in CPU time, and how many of the packets that it sends come more than 2 ms off their 20 ms. Points at which the load generator
 fell behind are hollow: they count for nothing. With --json the figures are kept, and --from draws
 such a file anew without measuring. The file's ending says what is drawn: .svg, .png or .pdf.
 """
@@ -19,12 +18,11 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import uvloop
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from loadtest.bench import MAX_CALLS, bench, interruptible, leave_to_workers
+from loadtest.bench import MAX_CALLS, bench, leave_to_workers, run_to_end
 from loadtest.bench_contenders import TEXTBOOK_MOST
 from loadtest.bench_figures import NAMES, Comparison, Measured, Run, table
 from loadtest.bench_programs import BenchError
@@ -33,6 +31,7 @@ COUNTS: Final = "1,10,50,100,200,300,600"
 INK, FAINT = "#1f2933", "#9aa5b1"
 COLORS: Final = {"ours": "#2a6f97", "floor": "#5c6b73", "textbook": "#c8553d"}
 MARKERS: Final = {"ours": "o", "floor": "s", "textbook": "^"}
+JITTER_STEPS: Final = (0, 0.01, 0.1, 1, 10, 100)
 ENDINGS: Final = (".svg", ".png", ".pdf")
 
 
@@ -49,13 +48,15 @@ def draw(path: Path, comparisons: Sequence[Comparison]) -> None:
     """Write the picture."""
     figure = Figure(figsize=(10, 4.6), dpi=150, facecolor="white", layout="constrained")
     cost, jitter = figure.subplots(1, 2)
-    _draw(cost, comparisons, lambda measured: measured.us_per_frame_pair)
-    cost.set_title("CPU per frame in and out, µs", loc="left", color=INK)
-    cost.set_ylim(bottom=0)
+    _draw(cost, comparisons, lambda measured: measured.cpu_fraction / measured.calls * 100)
+    cost.set_title("CPU per call, % of a core", loc="left", color=INK)
+    cost.set_yscale("log")
+    cost.yaxis.set_major_formatter("{x:g}")
     _draw(jitter, comparisons, lambda measured: measured.load.off_2ms_fraction * 100)
     jitter.set_title("Packets more than 2 ms off their 20 ms, %", loc="left", color=INK)
-    jitter.set_yscale("symlog", linthresh=0.01)
-    jitter.set_ylim(0, 100)
+    jitter.set_yscale("symlog", linthresh=JITTER_STEPS[1])
+    jitter.set_yticks(JITTER_STEPS, [f"{step:g}" for step in JITTER_STEPS])
+    jitter.set_ylim(0, JITTER_STEPS[-1])
     cost.legend(frameon=False, labelcolor=INK)
     # Without a date and with fixed ids, the same figures give the same file.
     with rc_context({"svg.hashsalt": "open-telephony-stack"}):
@@ -67,24 +68,14 @@ def _draw(
 ) -> None:
     for name, title in NAMES.items():
         points = [each.contenders[name] for each in comparisons if name in each.contenders]
-        points = list({point.calls: point for point in points}.values())
-        valid = [point for point in points if not point.load.fell_behind]
-        color, marker = COLORS[name], MARKERS[name]
-        axes.plot(
-            [point.calls for point in points],
-            [figure(point) for point in points],
-            color=color,
-            marker=marker,
-            markerfacecolor="white",
-            label=title,
-        )
-        axes.plot(
-            [point.calls for point in valid],
-            [figure(point) for point in valid],
-            color=color,
-            marker=marker,
-            linestyle="none",
-        )
+        doubtful = [point for point in points if point.load.fell_behind]
+        style = {"color": COLORS[name], "marker": MARKERS[name]}
+        for some, more in (
+            (points, {"label": title}),
+            (doubtful, {"linestyle": "none", "markerfacecolor": "white"}),
+        ):
+            counts, figures = [point.calls for point in some], [figure(point) for point in some]
+            axes.plot(counts, figures, clip_on=False, **style, **more)
     axes.set_xscale("log")
     counts = [each.calls for each in comparisons]
     axes.set_xticks(counts, [str(count) for count in counts])
@@ -96,7 +87,7 @@ def _draw(
 
 
 def runs_of(options: argparse.Namespace, counts: Sequence[int]) -> list[Run]:
-    """A run per number of calls. The textbook version isn't measured twice at its most calls."""
+    """A run per number of calls. The textbook version takes no part where it can't keep up."""
     return [
         Run(
             calls=count,
@@ -137,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             comparisons = msgspec.json.decode(options.source.read_bytes(), type=list[Comparison])
         else:
             runs = runs_of(options, counts)
-            comparisons = uvloop.run(interruptible(measure(runs, leave_to_workers(1))))
+            comparisons = run_to_end(measure(runs, leave_to_workers(1)))
     except (BenchError, OSError, msgspec.DecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

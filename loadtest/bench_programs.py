@@ -174,9 +174,12 @@ def cpu_ns(pid: int) -> int:
     """User and system time of a process with all its threads, in nanoseconds.
 
     Its CPU clock has the id that clock_getcpuclockid(3) gives: much finer than the ticks of
-    /proc/PID/stat.
+    /proc/PID/stat. Raises BenchError if it has ended.
     """
-    return time.clock_gettime_ns((~pid << 3) | 2)
+    try:
+        return time.clock_gettime_ns((~pid << 3) | 2)
+    except OSError as error:
+        raise BenchError(f"process {pid}, which is measured, has ended") from error
 
 
 def rss_kb(pid: int) -> int:

@@ -61,8 +61,10 @@ async def holds_a_conversation(examined: Examination) -> str | None:
 
 async def sends_only_known_messages(examined: Examination) -> str | None:
     """Every message is JSON text: media, mark or clear, with the fields that Twilio asks for."""
-    check_faults(await sent(examined), "message")
-    return None
+    transcript = await sent(examined)
+    check_faults(transcript, "message")
+    extras = sorted({name for message in transcript.messages for name in message.extras})
+    return f"with fields that Twilio does not list: {', '.join(extras)}" if extras else None
 
 
 async def names_its_stream(examined: Examination) -> str | None:

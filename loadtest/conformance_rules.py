@@ -40,11 +40,15 @@ class Fault(Struct, frozen=True):
 
 
 class BotMessage(Struct, frozen=True):
-    """A message of the bot as far as it can be understood. `audio` is µ-law, `mark` a name."""
+    """A message of the bot as far as it can be understood.
+
+    `audio` is µ-law, `mark` a name, `extras` are fields that Twilio's documentation does not list.
+    """
 
     event: str
     audio: bytes = b""
     mark: str = ""
+    extras: tuple[str, ...] = ()
 
 
 def judge(data: str | bytes, stream_sid: str) -> tuple[BotMessage | None, list[Fault]]:
@@ -60,13 +64,13 @@ def judge(data: str | bytes, stream_sid: str) -> tuple[BotMessage | None, list[F
         faults.append(Fault("stream_sid", f"streamSid {stream_sid}", f"{_shown(sid)}"))
     match content.get("event"):
         case "clear":
-            return BotMessage("clear"), faults
+            return BotMessage("clear", extras=_extras(content)), faults
         case "media":
-            audio = _audio(content, faults)
-            return BotMessage("media", audio=audio or b""), faults
+            audio = _audio(content, faults) or b""
+            return BotMessage("media", audio=audio, extras=_extras(content, "payload")), faults
         case "mark":
-            name = _inner(content, "mark", "name", faults)
-            return BotMessage("mark", mark=name or ""), faults
+            name = _inner(content, "mark", "name", faults) or ""
+            return BotMessage("mark", mark=name, extras=_extras(content, "name")), faults
         case other:
             faults.append(Fault("message", "an event of media, mark, clear", _shown(other)))
             return None, faults
@@ -124,6 +128,18 @@ def _inner(content: dict[str, object], outer: str, inner: str, faults: list[Faul
     came = _shown(content.get(outer)) if body is not None else f"no {outer}"
     faults.append(Fault("message", f"{outer} with {inner}, a string", came))
     return None
+
+
+def _extras(content: dict[str, object], inner: str = "") -> tuple[str, ...]:
+    """The fields beyond `event`, `streamSid`, and `inner` in the object named as the event."""
+    event = str(content["event"])
+    outer = {"event", "streamSid", event} if inner else {"event", "streamSid"}
+    body = content.get(event) if inner else None
+    within = body if isinstance(body, dict) else {}
+    return (
+        *(name for name in content if name not in outer),
+        *(f"{event}.{name}" for name in within if name != inner),
+    )
 
 
 def _shown(value: object) -> str:

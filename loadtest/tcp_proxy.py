@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -62,17 +64,17 @@ class TcpProxy:
             for task in pair.tasks:
                 task.cancel()
             for writer in (pair.client, pair.server):
-                writer.transport.abort()
+                _reset(writer)
         self._pairs.clear()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:
-            writer.transport.abort()
+            _reset(writer)
             return
         try:
             from_server, to_server = await asyncio.open_connection(*self._target)
         except OSError:
-            writer.transport.abort()  # as the target does it
+            _reset(writer)  # as the target does it
             return
         pair = _Pair(writer, to_server)
         self._pairs.add(pair)
@@ -92,3 +94,10 @@ class TcpProxy:
                 writer.write(data)
                 await writer.drain()
         writer.close()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST instead of FIN: a linger time of 0 does that (socket(7), SO_LINGER)."""
+    raw: socket.socket = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

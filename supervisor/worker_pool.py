@@ -31,7 +31,6 @@ ADOPTION_S: Final = 1.5
 """A new supervisor waits so long for the workers of an earlier one to say Hello."""
 RELEASE_TIMEOUT_S: Final = 8.0
 """A worker that is replaced has so long to let go of its calls and to end their streams."""
-STOP_TIMEOUT_S: Final = 3.5
 
 
 class PoolListener(Protocol):
@@ -62,7 +61,8 @@ class PoolError(Exception):
 class PoolSettings(msgspec.Struct, frozen=True):
     """`cpus` has one entry per worker; `environment` is what workers are started with.
 
-    A worker that hasn't said Hello after `hello_timeout_s` is killed.
+    A worker that hasn't said Hello after `hello_timeout_s` is killed, and so is one that hasn't
+    ended `stop_timeout_s` after it was told to.
     """
 
     run_dir: Path
@@ -70,6 +70,7 @@ class PoolSettings(msgspec.Struct, frozen=True):
     environment: dict[str, str]
     backoff: Backoff = Backoff()
     hello_timeout_s: float = 15.0
+    stop_timeout_s: float = 3.5
 
 
 class WorkerPool:
@@ -105,7 +106,7 @@ class WorkerPool:
             seat.send(StopWorker())
         exits = [asyncio.create_task(seat.exited()) for seat in seats]
         if exits:
-            _, late = await asyncio.wait(exits, timeout=STOP_TIMEOUT_S)
+            _, late = await asyncio.wait(exits, timeout=self._settings.stop_timeout_s)
             for seat in seats:
                 if not seat.gone.is_set():
                     log.warning("worker_killed", pid=seat.pid)

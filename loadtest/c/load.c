@@ -19,32 +19,23 @@
    program gets round to read does not count; how late it sends is reported. */
 
 #include "common.h"
+#include "histogram.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <sched.h>
-#include <stdbool.h>
 
 #define TIMER_ID UINT32_MAX
 #define STDIN_ID (UINT32_MAX - 1)
 
 enum {
-    HISTOGRAM_US = 1000000,
     OFF_US = 2000,        /* what counts as off the cadence, and as late */
     MAX_DROPOUT = 3000,   /* RFC 3550 A.1: a larger jump is a new beginning, no loss */
-    COMMAND_BYTES = 64,
 };
 
 #define DRAIN_NS NS_PER_S
 #define START_NS (10 * TICK_NS)
 #define FELL_BEHIND_FRACTION 0.001
 static const uint8_t MAGIC[4] = {'R', 'T', 'P', '?'};
-
-/* Whole microseconds; what is longer than the histogram is in its last place. */
-struct histogram {
-    uint32_t counts[HISTOGRAM_US + 1];
-    uint64_t total, max_ns;
-};
 
 struct call {
     int fd;
@@ -65,35 +56,6 @@ static uint64_t start_ns, packet_number; /* packet k is call k % N's, due at sta
 static uint64_t window_from_ns, window_to_ns;
 static uint64_t unsent, received, lost, echoed;
 static struct histogram gaps, lateness, round_trips;
-
-static void add(struct histogram *histogram, uint64_t ns)
-{
-    uint64_t us = ns / 1000;
-    histogram->counts[us < HISTOGRAM_US ? us : HISTOGRAM_US]++;
-    histogram->total++;
-    if (ns > histogram->max_ns)
-        histogram->max_ns = ns;
-}
-
-static double quantile_ms(const struct histogram *histogram, double share)
-{
-    uint64_t below = 0;
-    for (int us = 0; us < HISTOGRAM_US; us++) {
-        below += histogram->counts[us];
-        if (below && (double)below >= share * (double)histogram->total)
-            return us / 1e3;
-    }
-    return (double)histogram->max_ns / 1e6;
-}
-
-/* The share of what is outside of [from_us, to_us]. */
-static double outside(const struct histogram *histogram, int from_us, int to_us)
-{
-    uint64_t inside = 0;
-    for (int us = from_us; us <= to_us; us++)
-        inside += histogram->counts[us];
-    return histogram->total ? 1 - (double)inside / (double)histogram->total : 0;
-}
 
 /* Sending */
 
@@ -167,19 +129,6 @@ static void take_packet(struct call *call, const uint8_t *packet, ssize_t size, 
     call->arrived_ns = arrived_ns;
     if (size == PACKET_BYTES && !memcmp(packet + RTP_HEADER_BYTES, MAGIC, 4))
         take_echo(call, packet + RTP_HEADER_BYTES, arrived_ns);
-}
-
-static uint64_t kernel_time_ns(struct msghdr *message)
-{
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_TIMESTAMPNS) {
-            struct timespec t;
-            memcpy(&t, CMSG_DATA(c), sizeof t);
-            return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
-        }
-    }
-    fprintf(stderr, "the kernel gave no receive time stamp (SO_TIMESTAMPNS)\n");
-    exit(1);
 }
 
 static void receive(struct call *call)
@@ -282,34 +231,6 @@ static void obey(const char *command)
     }
 }
 
-/* Read what has come of commands; false at the end of stdin. */
-static bool read_commands(void)
-{
-    static char line[COMMAND_BYTES];
-    static size_t length;
-    ssize_t got = read(STDIN_FILENO, line + length, sizeof line - length);
-    if (got < 0 && errno == EAGAIN)
-        return true;
-    if (got <= 0)
-        return false;
-    length += (size_t)got;
-    for (char *end; (end = memchr(line, '\n', length)); length -= (size_t)(end - line)) {
-        *end++ = 0;
-        obey(line);
-        memmove(line, end, length - (size_t)(end - line));
-    }
-    return length < sizeof line;
-}
-
-/* On a CPU that it shares with the voice server, this program goes first: a load generator that is
-   late spoils the measurement. Without the right to it, the report says how late it was. */
-static void go_first(void)
-{
-    struct sched_param priority = {.sched_priority = 1};
-    if (sched_setscheduler(0, SCHED_FIFO, &priority) && errno != EPERM)
-        fail("sched_setscheduler");
-}
-
 static void open_calls(int epoll_fd, int first_port)
 {
     int on = 1;
@@ -357,7 +278,7 @@ int main(int count, char **arguments)
                 acknowledge(timer);
                 send_what_is_due();
             } else if (id == STDIN_ID) {
-                if (!read_commands())
+                if (!read_lines(STDIN_FILENO, obey))
                     return 0;
             } else {
                 receive(&calls[id]);

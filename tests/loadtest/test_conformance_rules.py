@@ -21,7 +21,11 @@ def message(event: str, **content: object) -> str:
     [
         (message("clear"), BotMessage("clear")),
         (message("mark", mark={"name": ""}), BotMessage("mark")),
-        (message("mark", mark={"name": "ü", "more": 1}), BotMessage("mark", mark="ü")),
+        (
+            message("mark", mark={"name": "ü", "more": 1}, most=2),
+            BotMessage("mark", mark="ü", extras=("most", "mark.more")),
+        ),
+        (message("clear", clear={}), BotMessage("clear", extras=("clear",))),
         (message("media", media={"payload": "AP8="}), BotMessage("media", audio=b"\x00\xff")),
         (message("media", media={"payload": ""}), BotMessage("media")),
     ],

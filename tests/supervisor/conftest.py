@@ -13,9 +13,11 @@ from tests.supervisor.call_walk import SET_UP, A, Walk
 ON_UVLOOP = {
     "test_control_server.py",
     "test_stream_control.py",
+    "test_stream_moves.py",
     "test_supervise.py",
     "test_supervise_ends.py",
     "test_worker_pool.py",
+    "test_worker_pool_peers.py",
 }
 """What deals with processes and their death runs on the loop that the supervisor itself uses."""
 

@@ -115,8 +115,16 @@ class RunningStack(Stack):
         deadline = time.monotonic() + within_s
         while not await asyncio.to_thread(condition):
             if time.monotonic() > deadline:
-                raise StackError(f"after {within_s:g} s: {what}\n{self.supervisor.log[-3000:]}")
+                raise StackError(f"after {within_s:g} s: {what}\n{self._story()}")
             await asyncio.sleep(POLL_S)
+
+    def _story(self) -> str:
+        """What helps to understand a failure: the logs, and how things stand now."""
+        logs = "\n".join(part.log[-3000:] for part in (self.supervisor, self.agent))
+        try:
+            return f"{logs}\n{self.health()}\n{'' if self.real else self.stand_in_state()}"
+        except (OSError, StackError) as error:
+            return f"{logs}\n{error}"
 
     async def until_idle(self) -> None:
         """Wait until no call is left: not here, and not in Asterisk."""

@@ -41,11 +41,11 @@ async def test_sigterm_with_a_call() -> None:
             await stack.until_up()
             now_ns = time.monotonic_ns()
             await check_stopped(stack)
-            record = await call.record
-        assert record.ended_by == "callee"
-        assert hears(call, FALLBACK_HZ, now_ns)
-        state = stack.stand_in_state()
-        assert (state["channels"], state["bridges"], state["rtp_ports"]) == ({}, {}, [])
+            state = stack.stand_in_state()
+            assert len(state["channels"]) == 1
+            assert state["bridges"] == {}
+            await stack.until(lambda: hears(call, FALLBACK_HZ, now_ns), "the dialplan's tone")
+        await stack.until(lambda: not stack.stand_in_state()["rtp_ports"], "Asterisk is empty")
 
 
 async def test_sigterm_lets_a_call_end() -> None:

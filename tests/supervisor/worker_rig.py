@@ -83,7 +83,13 @@ class PoolRig:
     `pool` is not started yet. `pids` are all worker processes that were ever seen.
     """
 
-    def __init__(self, *, backoff: Backoff = QUICK, hello_timeout_s: float = 15.0) -> None:
+    def __init__(
+        self,
+        *,
+        backoff: Backoff = QUICK,
+        hello_timeout_s: float = 15.0,
+        stop_timeout_s: float = 3.5,
+    ) -> None:
         self.run_dir = Path(tempfile.mkdtemp(prefix="ots-pool-"))
         self.memory = port_memory.create(self.run_dir / port_memory.FILE_NAME, SHAPE)
         self.socket_path = self.run_dir / SOCKET_NAME
@@ -99,6 +105,7 @@ class PoolRig:
             self.environment,
             backoff,
             hello_timeout_s,
+            stop_timeout_s,
         )
         self.pids: set[int] = set()
         self.owner = Listener()
