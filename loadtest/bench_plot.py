@@ -3,9 +3,10 @@
     python -m loadtest.bench_plot [--counts 1,10,50,100,200,300,600] [--seconds 10] [--rounds 1]
                                   [--tls] [--to docs/performance.svg] [--json FILE] [--from FILE]
 
-Draws, over the number of calls, what a call costs each contender in CPU time, and how many of the packets that it sends come more than 2 ms off their 20 ms. Points at which the load generator
-fell behind are hollow: they count for nothing. With --json the figures are kept, and --from draws
-such a file anew without measuring. The file's ending says what is drawn: .svg, .png or .pdf.
+Draws, over the number of calls, what a call costs each contender in CPU time, and how many of the
+packets that it sends come more than 2 ms off their 20 ms. Points at which the load generator fell
+behind are hollow: they count for nothing. With --json the figures are kept, and --from draws such
+a file anew without measuring. The file's ending says what is drawn: .svg, .png or .pdf.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ COUNTS: Final = "1,10,50,100,200,300,600"
 INK, FAINT = "#1f2933", "#9aa5b1"
 COLORS: Final = {"ours": "#2a6f97", "floor": "#5c6b73", "textbook": "#c8553d"}
 MARKERS: Final = {"ours": "o", "floor": "s", "textbook": "^"}
+FRAME_PAIRS_PER_S: Final = 50
+COST_STEPS: Final = (0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 JITTER_STEPS: Final = (0, 0.01, 0.1, 1, 10, 100)
 ENDINGS: Final = (".svg", ".png", ".pdf")
 
@@ -48,15 +51,16 @@ def draw(path: Path, comparisons: Sequence[Comparison]) -> None:
     """Write the picture."""
     figure = Figure(figsize=(10, 4.6), dpi=150, facecolor="white", layout="constrained")
     cost, jitter = figure.subplots(1, 2)
-    _draw(cost, comparisons, lambda measured: measured.cpu_fraction / measured.calls * 100)
+    _draw(cost, comparisons, lambda measured: measured.us_per_frame_pair * FRAME_PAIRS_PER_S / 1e4)
     cost.set_title("CPU per call, % of a core", loc="left", color=INK)
     cost.set_yscale("log")
-    cost.yaxis.set_major_formatter("{x:g}")
+    cost.set_yticks(COST_STEPS, [f"{step:g}" for step in COST_STEPS])
+    cost.minorticks_off()
     _draw(jitter, comparisons, lambda measured: measured.load.off_2ms_fraction * 100)
     jitter.set_title("Packets more than 2 ms off their 20 ms, %", loc="left", color=INK)
     jitter.set_yscale("symlog", linthresh=JITTER_STEPS[1])
     jitter.set_yticks(JITTER_STEPS, [f"{step:g}" for step in JITTER_STEPS])
-    jitter.set_ylim(0, JITTER_STEPS[-1])
+    jitter.set_ylim(-JITTER_STEPS[1] / 5, 1.5 * JITTER_STEPS[-1])
     cost.legend(frameon=False, labelcolor=INK)
     # Without a date and with fixed ids, the same figures give the same file.
     with rc_context({"svg.hashsalt": "open-telephony-stack"}):
@@ -69,13 +73,11 @@ def _draw(
     for name, title in NAMES.items():
         points = [each.contenders[name] for each in comparisons if name in each.contenders]
         doubtful = [point for point in points if point.load.fell_behind]
-        style = {"color": COLORS[name], "marker": MARKERS[name]}
-        for some, more in (
-            (points, {"label": title}),
-            (doubtful, {"linestyle": "none", "markerfacecolor": "white"}),
-        ):
-            counts, figures = [point.calls for point in some], [figure(point) for point in some]
-            axes.plot(counts, figures, clip_on=False, **style, **more)
+        color, marker = COLORS[name], MARKERS[name]
+        x, y = [point.calls for point in points], [figure(point) for point in points]
+        axes.plot(x, y, color=color, marker=marker, label=title)
+        x, y = [point.calls for point in doubtful], [figure(point) for point in doubtful]
+        axes.plot(x, y, color=color, marker=marker, markerfacecolor="white", linestyle="none")
     axes.set_xscale("log")
     counts = [each.calls for each in comparisons]
     axes.set_xticks(counts, [str(count) for count in counts])

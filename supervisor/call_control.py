@@ -66,6 +66,11 @@ class CallControl:
             now_ns = time.monotonic_ns()
             self._carry_out(self._table.end(call_sid, reason, OnEnd.CONTINUE, now_ns))
 
+    def abandon_all(self, reason: str) -> None:
+        """Let go of all calls without a word to Asterisk: another supervisor has their callers."""
+        for call_sid in list(self._table.calls):
+            self._carry_out(self._table.abandon(call_sid, reason))
+
     async def wait_idle(self, seconds: float) -> bool:
         """Wait until no call is left, or the time is over; whether none is."""
         try:

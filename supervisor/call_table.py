@@ -101,8 +101,7 @@ class CallTable:
             return []
         commands = self._apply(call, event, now_ns)
         if call.is_gone:
-            del self.calls[call.call_sid]
-            del self._by_channel[call.channel_id]
+            self._remove(call)
             commands.append(Forget(call.call_sid, call))
         return commands
 
@@ -110,6 +109,21 @@ class CallTable:
         """End a call by our own wish."""
         call = self.calls.get(call_sid)
         return self._end(call, reason, on_end, now_ns) if call else []
+
+    def abandon(self, call_sid: str, reason: str) -> list[Command]:
+        """Let go of a call whose channels belong to somebody else now: nothing is removed there."""
+        call = self.calls.get(call_sid)
+        if call is None:
+            return []
+        call.phase = Phase.ENDING
+        call.reason = reason
+        call.deadline_ns = 0
+        call.caller = call.media = call.bridge = Presence.ABSENT
+        if call.stream is Presence.ABSENT:
+            self._remove(call)
+            return [Forget(call_sid, call)]
+        call.stream = Presence.REMOVING
+        return [CloseStream(call_sid, reason)]
 
     def expire(self, now_ns: int) -> list[Command]:
         """What is due by time: set-ups that took too long, removals to try again."""
@@ -127,6 +141,10 @@ class CallTable:
         """The earliest time at which `expire` has something to do."""
         deadlines = (call.deadline_ns for call in self.calls.values() if call.deadline_ns)
         return min(deadlines, default=None)
+
+    def _remove(self, call: Call) -> None:
+        del self.calls[call.call_sid]
+        del self._by_channel[call.channel_id]
 
     def _enter(self, event: CallerEntered, now_ns: int) -> list[Command]:
         if event.channel_id in self._by_channel:

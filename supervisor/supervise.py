@@ -165,9 +165,10 @@ class Supervisor:
             log.error("worker_not_replaced", worker=worker, reason=str(error))
 
     def _on_replaced(self) -> None:
-        """A newer supervisor has the app: it gets the new calls, ours go on."""
+        """A newer supervisor has the app, and finds our callers there: it serves them anew."""
         self._streams.draining = True
         self._watch.stop()
+        self._control.abandon_all("another supervisor has taken over")
 
     async def _wait_for_workers(self) -> None:
         """Callers come as soon as we listen to ARI: first have somebody to take them."""

@@ -187,3 +187,12 @@ def test_a_leg_is_missing_in_the_bridge(up: Walk, leg: Leg) -> None:
     assert up.take(ev.LegMissing(A, leg)) == [ev.Join(A, leg)]
     up.take(ev.Joined(A, leg))
     assert (up.call.phase, up.call.up_ns) == (Phase.UP, SECOND_NS)
+
+
+def test_abandoned_calls_leave_asterisk_alone(walk: Walk) -> None:
+    """Another supervisor has the caller: only the worker is told, then the call is forgotten."""
+    walk.take(*SET_UP)
+    assert walk.table.abandon(A, "taken over") == [ev.CloseStream(A, "taken over")]
+    assert [type(command) for command in walk.take(ev.StreamClosed(A, STATS))] == [ev.Forget]
+    assert not walk.table.calls
+    assert walk.table.abandon(A, "taken over") == []
