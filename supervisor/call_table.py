@@ -144,11 +144,13 @@ class CallTable:
 
     def _remove(self, call: Call) -> None:
         del self.calls[call.call_sid]
-        del self._by_channel[call.channel_id]
+        if self._by_channel[call.channel_id] == call.call_sid:
+            del self._by_channel[call.channel_id]
 
     def _enter(self, event: CallerEntered, now_ns: int) -> list[Command]:
-        if event.channel_id in self._by_channel:
-            return []
+        earlier = self.find(event.channel_id)
+        if earlier is not None and earlier.caller is not Presence.ABSENT:
+            return []  # told twice; but one who had left, and comes again, is a new call
         call = Call(
             call_sid=self._new_call_sid(),
             channel_id=event.channel_id,

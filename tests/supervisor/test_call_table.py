@@ -196,3 +196,16 @@ def test_abandoned_calls_leave_asterisk_alone(walk: Walk) -> None:
     assert [type(command) for command in walk.take(ev.StreamClosed(A, STATS))] == [ev.Forget]
     assert not walk.table.calls
     assert walk.table.abandon(A, "taken over") == []
+
+
+def test_a_caller_who_comes_back_is_a_new_call(walk: Walk) -> None:
+    """The dialplan sends the caller in again while the call before still ends: two calls."""
+    walk.take(*SET_UP)
+    walk.take(ev.StreamEnded(A, "closed with 1000", failed=False), ev.CallerLeft("caller-1"))
+    [place] = walk.take(ev.CallerEntered("caller-1"))
+    assert isinstance(place, ev.Place)
+    assert place.call_sid != A
+    walk.take(ev.StreamClosed(A, STATS), ev.PartRemoved(A, Part.MEDIA))
+    walk.take(ev.PartRemoved(A, Part.BRIDGE))
+    assert list(walk.table.calls) == [place.call_sid]
+    assert walk.table.find("caller-1") is walk.table.calls[place.call_sid]
