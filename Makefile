@@ -23,6 +23,7 @@ call: setup  ## place another call on what `make run` has started
 	@$(RUN) python -m loadtest.demo --call-only
 
 test: setup  ## the whole test suite, on a real Asterisk where there can be one
+	@command -v cc >/dev/null || deploy/setup.sh compiler
 	@$(RUN) pytest
 
 check: setup  ## ruff and mypy --strict

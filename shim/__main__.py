@@ -35,6 +35,7 @@ def main() -> int:
         tls = tls_context(config)
         memory = port_memory.attach(Path(config.run_dir) / port_memory.FILE_NAME)
         os.sched_setaffinity(0, {arguments.cpu})
+        _raise_priority(config.worker_nice)
     except (ConfigError, LayoutError, OSError) as error:
         structlog.get_logger().error("worker_cannot_start", reason=str(error))
         return EXIT_CONFIG
@@ -44,6 +45,14 @@ def main() -> int:
 
     uvloop.run(serve())
     return 0
+
+
+def _raise_priority(nice: int) -> None:
+    """Let audio go before whatever shares the CPU; without the right to it, go on without."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+    except PermissionError:
+        structlog.get_logger().info("worker_priority_not_raised", nice=nice)
 
 
 if __name__ == "__main__":

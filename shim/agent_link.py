@@ -75,6 +75,7 @@ class AgentLink(picows.WSListener):
     """One connection to a voice server."""
 
     def __init__(self, owner: LinkListener, max_message_bytes: int) -> None:
+        self.opened = False
         self._owner = owner
         self._max_message_bytes = max_message_bytes
         self._transport: picows.WSTransport
@@ -121,6 +122,10 @@ class AgentLink(picows.WSListener):
         loop = asyncio.get_running_loop()
         loop.call_later(CLOSE_WAIT_S, self._transport.disconnect, False)
 
+    def abandon(self) -> None:
+        """Nobody waits for the voice server's answer any more: close if it comes."""
+        self._closing = True
+
     async def wait_closed(self) -> None:
         """Wait until the connection is gone."""
         await self._gone.wait()
@@ -128,6 +133,10 @@ class AgentLink(picows.WSListener):
     # What picows calls
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        if self._closing:
+            transport.disconnect(False)
+            return
+        self.opened = True
         self._transport = transport
         self.send = partial(transport.send, _TEXT)  # called for each frame: no function of ours
         stream = transport.underlying_transport
@@ -150,7 +159,7 @@ class AgentLink(picows.WSListener):
             code = frame.get_close_code()
             # A frame without a code is answered with 1000: its pseudo code can't be sent.
             transport.send_close(_OK if code == picows.WSCloseCode.NO_INFO else code)
-            transport.disconnect()
+            self._leave(transport)
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self.writable = False
@@ -200,12 +209,20 @@ class AgentLink(picows.WSListener):
         self._failure = why
         self._fragments = None
         transport.send_close(code, why)
+        self._leave(transport)
+
+    def _leave(self, transport: picows.WSTransport) -> None:
+        """Disconnect when all is sent, or without that: the peer may not read any more."""
         transport.disconnect()
+        asyncio.get_running_loop().call_later(CLOSE_WAIT_S, transport.disconnect, False)
 
 
 def _number(code: picows.WSCloseCode | int) -> int:
-    """The close code as a number: codes that picows has no name for come as numbers."""
-    return code if isinstance(code, int) else code.value
+    """The close code as a number: codes that picows has no name for come as numbers.
+
+    No code counts as 1005 (RFC 6455 section 7.1.5).
+    """
+    return (code if isinstance(code, int) else code.value) or 1005
 
 
 class LinkOpener:
@@ -220,7 +237,7 @@ class LinkOpener:
         self._tls = tls
         self._free_at = 0.0
 
-    async def open(self, url: str, owner: LinkListener) -> AgentLink:
+    async def open(self, url: str, owner: LinkListener, within_s: float) -> AgentLink:
         """Connect to a voice server once, and upgrade to a WebSocket (RFC 6455 section 4.1).
 
         No Origin, subprotocol or extension is offered, as Twilio does.
@@ -233,21 +250,29 @@ class LinkOpener:
         self._free_at = start_at + START_SPACING_S
         if start_at > now:
             await asyncio.sleep(start_at - now)
-        limit_s = self._settings.handshake_timeout_s
+        limit_s = min(self._settings.handshake_timeout_s, within_s)
+        link = AgentLink(owner, self._settings.max_message_bytes)
         try:
             async with asyncio.timeout(limit_s):
-                return await self._connect(url, owner)
+                await self._connect(url, link)
         except TimeoutError as error:
             raise LinkError(f"no answer within {limit_s:g} s") from error
         except (OSError, picows.WSError, ValueError) as error:
             raise LinkError(f"{type(error).__name__}: {error}") from error
+        finally:
+            if not link.opened:
+                link.abandon()
+        if not link.opened:  # picows takes an end instead of an answer for a success
+            raise LinkError("closed without an answer")
+        return link
 
-    async def _connect(self, url: str, owner: LinkListener) -> AgentLink:
-        _, link = await picows.ws_connect(
-            lambda: AgentLink(owner, self._settings.max_message_bytes),
+    async def _connect(self, url: str, link: AgentLink) -> None:
+        await picows.ws_connect(
+            lambda: link,
             url,
             ssl_context=self._tls,
-            websocket_handshake_timeout=None,
+            # A wait that is cancelled leaves the connection to picows, which then ends it.
+            websocket_handshake_timeout=self._settings.handshake_timeout_s,
             enable_auto_ping=True,
             auto_ping_idle_timeout=PING_IDLE_S,
             auto_ping_reply_timeout=PING_REPLY_S,
@@ -256,8 +281,6 @@ class LinkOpener:
             extra_headers=self._headers(url),
             read_buffer_init_size=READ_BUFFER_BYTES,
         )
-        assert isinstance(link, AgentLink)
-        return link
 
     def _headers(self, url: str) -> dict[str, str]:
         headers = {"User-Agent": USER_AGENT}

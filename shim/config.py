@@ -27,6 +27,8 @@ class ShimConfig(msgspec.Struct, frozen=True):
     run_dir: str = ""
     log_format: Literal["json", "text"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    worker_nice: Annotated[int, msgspec.Meta(ge=-20, le=19)] = -10
+    """Priority of a worker's process (setpriority(2)), where the user may raise it."""
     orphan_grace: Seconds = 60
     """How long a worker serves its calls without a supervisor, in seconds."""
     stream_handshake_timeout: Seconds = 10

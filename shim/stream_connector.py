@@ -19,6 +19,8 @@ log = structlog.get_logger()
 
 RETRY_FIRST_S: Final = 0.1
 RETRY_MOST_S: Final = 2.0
+MAX_REASON: Final = 200
+"""Of a voice server's refusal, so many characters are passed on."""
 
 
 class StreamConnector:
@@ -44,6 +46,8 @@ class StreamConnector:
         self._task: asyncio.Task[None] | None = None
         self._outage_ns = 0
         self._connected_ns = 0
+        self._delay_s = 0.0
+        self._fell_back = False
         self._log = log.bind(call_id=call.call_sid)
 
     @property
@@ -54,12 +58,17 @@ class StreamConnector:
     def connect(self, owner: LinkListener) -> None:
         """Begin to open a link; its `on_open` is the success.
 
-        A link that has not held as long as the budget belongs to the same outage: a voice server
-        that accepts and drops again and again is not tried for ever.
+        A link that has not held as long as the budget belongs to the same outage, of which only
+        the time without a link counts: a voice server that accepts and drops again and again is
+        neither tried for ever nor without a pause.
         """
         now_ns = time.monotonic_ns()
+        spent_ns = self._connected_ns - self._outage_ns
         if not self._outage_ns or now_ns - self._connected_ns > self._budget_ns:
-            self._outage_ns = now_ns
+            spent_ns = 0
+            self._delay_s = 0.0
+            self._fell_back = False
+        self._outage_ns = now_ns - spent_ns
         self._task = asyncio.create_task(self._connect(owner))
         self._task.add_done_callback(self._finished)
 
@@ -74,31 +83,33 @@ class StreamConnector:
             self._task.cancel()
 
     async def _connect(self, owner: LinkListener) -> None:
-        reason = await self._try(self._call.url, owner, self._outage_ns + self._budget_ns)
+        deadline_ns = self._outage_ns + self._budget_ns
+        reason = await self._try(self._call.url, owner, deadline_ns)
         if reason and self._call.fallback_url:
-            self._log.warning("stream_falls_back", reason=reason)
-            deadline_ns = time.monotonic_ns() + self._budget_ns
-            reason = await self._try(self._call.fallback_url, owner, deadline_ns)
+            if not self._fell_back:
+                self._log.warning("stream_falls_back", reason=reason)
+                self._fell_back = True
+                self._delay_s = 0.0
+            reason = await self._try(self._call.fallback_url, owner, deadline_ns + self._budget_ns)
         if reason:
             self._on_failed(f"voice server unreachable: {reason}")
 
     async def _try(self, url: str, owner: LinkListener, deadline_ns: int) -> str:
         """Open a link, again and again until the deadline; returns why not, empty if it is open."""
-        delay_s = RETRY_FIRST_S
-        said = ""
-        while True:
+        said = "lost again and again"
+        while (left_s := (deadline_ns - time.monotonic_ns()) / 1e9) > self._delay_s:
+            pause_s = self._delay_s * random.uniform(0.5, 1)
+            self._delay_s = min(max(2 * self._delay_s, RETRY_FIRST_S), RETRY_MOST_S)
+            await asyncio.sleep(pause_s)
             try:
-                await self._opener.open(url, owner)
+                await self._opener.open(url, owner, left_s - pause_s)
             except LinkError as error:
-                if str(error) != said:
-                    said = str(error)
+                if (why := str(error)[:MAX_REASON]) != said:
+                    said = why
                     self._log.warning("stream_unreachable", reason=said)
-                if time.monotonic_ns() + delay_s * 1e9 > deadline_ns:
-                    return said
-                await asyncio.sleep(delay_s * random.uniform(0.5, 1))
-                delay_s = min(delay_s * 2, RETRY_MOST_S)
             else:
                 return ""
+        return said
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         """The task's edge: an error that nobody expected ends the stream, not the worker."""

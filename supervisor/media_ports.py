@@ -17,7 +17,7 @@ from supervisor.port_table import PortTable
 
 log = structlog.get_logger()
 
-BIND_TRIES: Final = 16
+BIND_TRIES: Final = 256
 """So many ports of a slice are tried when other programs sit on some."""
 
 

@@ -68,10 +68,11 @@ class Seat:
             return  # it is dead already, which is what was wanted
 
     def pin(self, cpu: int) -> None:
-        """Let the process run on this CPU only."""
+        """Let the process, all of its threads, run on this CPU only."""
         try:
-            os.sched_setaffinity(self.pid, {cpu})
-        except ProcessLookupError:
+            for thread in os.listdir(f"/proc/{self.pid}/task"):
+                os.sched_setaffinity(int(thread), {cpu})
+        except (FileNotFoundError, ProcessLookupError):
             return  # it is dead, and its successor will be pinned when it starts
 
     async def exited(self) -> int | None:

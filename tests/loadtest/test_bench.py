@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shutil import which
 
 import msgspec
 import pytest
@@ -21,6 +22,8 @@ from loadtest.bench_programs import CHECKOUT
 FIRST_PORT = 25100
 """Of these tests, for at most 100 calls: no other test uses it, nor the 250 that follow."""
 START_S, END_S = 30.0, 15.0
+
+needs_compiler = pytest.mark.skipif(which("cc") is None, reason="no C compiler on this machine")
 
 
 def load_report(**changed: float) -> LoadReport:
@@ -148,6 +151,7 @@ def run_bench(directory: Path, *arguments: str) -> Comparison:
     return comparison
 
 
+@needs_compiler
 def test_a_run_measures_all_three(tmp_path: Path) -> None:
     """Twelve calls of each contender: every frame comes back, and what it costs is seen."""
     comparison = run_bench(tmp_path, "--calls", "12")
@@ -162,6 +166,7 @@ def test_a_run_measures_all_three(tmp_path: Path) -> None:
     assert left_of(tmp_path) == []
 
 
+@needs_compiler
 def test_a_run_over_tls(tmp_path: Path) -> None:
     """With TLS the worker accepts the voice server's certificate; the floor is left out."""
     comparison = run_bench(tmp_path, "--calls", "2", "--tls", "--only", "ours,floor")
@@ -170,6 +175,7 @@ def test_a_run_over_tls(tmp_path: Path) -> None:
     assert comparison.loss_fraction == 0
 
 
+@needs_compiler
 def test_a_taken_port_ends_the_run() -> None:
     """A UDP port that another program has: one error, exit code 1."""
     with socket.socket(type=socket.SOCK_DGRAM) as other:
@@ -182,6 +188,7 @@ def test_a_taken_port_ends_the_run() -> None:
     assert f"UDP port {FIRST_PORT}: Address already in use" in ended.stderr
 
 
+@needs_compiler
 def test_sigterm_leaves_nothing(tmp_path: Path) -> None:
     """A run that is stopped takes along all that it has started, workers too."""
     bench = subprocess.Popen(

@@ -10,12 +10,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from shutil import which
 
 import pytest
 
 from loadtest import bench_programs
 from loadtest.bench_load import Load, LoadReport
 from loadtest.bench_programs import SOURCES, BenchError, Program, compiled, cpu_ns
+
+pytestmark = pytest.mark.skipif(which("cc") is None, reason="no C compiler on this machine")
 
 FIRST_PORT = 25000
 """Of these tests: no other test of ours uses it, nor what follows."""

@@ -3,6 +3,7 @@ library would not send, and for peers that don't read."""
 
 import asyncio
 import contextlib
+import socket
 import struct
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -85,11 +86,13 @@ class RawServer:
     """Runs `script` for each connection, and keeps the connection until the server's end.
 
     An error of the script, other than that the peer went away, is raised at the end.
+    With `receive_buffer_bytes` the kernel holds only about so much that was not read.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, receive_buffer_bytes: int | None = None) -> None:
         self.connections: list[RawConnection] = []
         self._script = script
+        self._receive_buffer_bytes = receive_buffer_bytes
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server
         self._port = 0
@@ -100,8 +103,12 @@ class RawServer:
         return f"ws://127.0.0.1:{self._port}/media"
 
     async def __aenter__(self) -> "RawServer":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self._port = self._server.sockets[0].getsockname()[1]
+        sock = socket.socket()
+        if self._receive_buffer_bytes is not None:  # accepted sockets inherit it
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_bytes)
+        sock.bind(("127.0.0.1", 0))
+        self._port = sock.getsockname()[1]
+        self._server = await asyncio.start_server(self._accept, sock=sock)
         return self
 
     async def __aexit__(

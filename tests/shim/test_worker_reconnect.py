@@ -128,7 +128,7 @@ async def never_answer(connection: RawConnection) -> None:
 async def answer_garbage(connection: RawConnection) -> None:
     """No HTTP at all, and more of it than any error should repeat."""
     await connection.read_request()
-    await connection.send(b"HTTP/1.1 \x00\xff" + b"\x00" * 16_000 + b"\r\n\r\n")
+    await connection.send(b"HTTP/1.1 " + b"\x00" * 16_000 + b"\r\n\r\n")
 
 
 async def accept_another_key(connection: RawConnection) -> None:
@@ -272,13 +272,14 @@ async def test_lost_server_that_does_not_read() -> None:
             await connection.send(close_frame(1011))
 
     stuffed = asyncio.Event()
-    async with WorkerHarness() as harness, RawServer(stuff_and_close) as voice:
+    async with WorkerHarness() as harness, RawServer(stuff_and_close, 4096) as voice:
         worker = await harness.spawn()
         leg = harness.connected_call(worker, voice.url)
         await worker.wait(StreamStarted)
-        for _ in range(60):  # 400 kB of base64 at a time: more than the kernel's buffers hold
-            await leg.asterisk.speak_for(100, 0.002)
-            if voice.connections[0].writer.transport.is_closing():
-                break
+        await leg.asterisk.speak_for(300, 0.002)
         stuffed.set()
         await until(lambda: len(voice.connections) == 2, "the second connection")
+        await worker.wait(StreamStarted, 2)
+        harness.end_call(worker, leg)
+        [closed] = await worker.wait(CallClosed)
+        assert closed.stats.audio_dropped > 0  # so it was stuffed

@@ -83,8 +83,6 @@ def test_a_caller_is_announced_twice(walk: Walk) -> None:
         walk.take(event)
         assert walk.take(SET_UP[0]) == []
         assert len(walk.table.calls) == 1
-    walk.take(ev.CallerLeft("caller-1"))
-    assert walk.take(SET_UP[0]) == []
 
 
 @pytest.mark.parametrize("event", SET_UP[2:])
