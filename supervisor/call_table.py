@@ -144,7 +144,7 @@ class CallTable:
 
     def _remove(self, call: Call) -> None:
         del self.calls[call.call_sid]
-        if self._by_channel[call.channel_id] == call.call_sid:
+        if self._by_channel.get(call.channel_id) == call.call_sid:
             del self._by_channel[call.channel_id]
 
     def _enter(self, event: CallerEntered, now_ns: int) -> list[Command]:

@@ -160,7 +160,7 @@ def test_all_tries_hit_taken_ports() -> None:
         with pytest.raises(NoPortError):
             ports.take([0], "CA1")
         assert open_fds() == before
-    assert ports.table.counts(0)["quarantined"] == BIND_TRIES
+    assert ports.table.counts(0)["quarantined"] == PORTS <= BIND_TRIES
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
