@@ -1,6 +1,7 @@
 """What chaos did to the callers: gaps where they are, calls that were dropped. Pure."""
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Final
 
 import numpy as np
@@ -8,7 +9,8 @@ from msgspec import Struct
 
 PTIME_MS: Final = 20.0
 AFTERMATH_S: Final = 4.0
-"""A gap that ends within this time after a fault is the fault's."""
+"""A gap within this time after a fault, and before the next one, is the fault's."""
+NEVER_NS: Final = (1 << 63) - 1
 
 
 class CallOutcome(Struct, frozen=True):
@@ -69,26 +71,25 @@ class Report(Struct, frozen=True):
         return self.calls_dropped == 0 and not any(self.leaks.values())
 
 
-def gap_after(arrivals_ns: Sequence[int], at_ns: int) -> float | None:
-    """The longest gap in ms beyond 20 around a fault; None if the call was not up then."""
+def gap_after(arrivals_ns: Sequence[int], at_ns: int, until_ns: int) -> float | None:
+    """The longest gap in ms beyond 20 in a time after a fault; None if the call was not up then."""
     if not arrivals_ns or not arrivals_ns[0] < at_ns < arrivals_ns[-1]:
         return None
     times = np.asarray(arrivals_ns, dtype=np.int64)
     first = max(0, int(np.searchsorted(times, at_ns)) - 1)
-    last = int(np.searchsorted(times, at_ns + int(AFTERMATH_S * 1e9)))
+    last = int(np.searchsorted(times, until_ns))
     gaps_ms = np.diff(times[first : last + 1]) / 1e6
     return float(gaps_ms.max() - PTIME_MS) if len(gaps_ms) else None
 
 
-def gaps_of(fault: Fault, outcomes: Iterable[CallOutcome]) -> list[float]:
-    """The gaps of the calls that the fault touched.
+def gaps_of(fault: Fault, until_ns: int, outcomes: Iterable[CallOutcome]) -> list[float]:
+    """The gaps, up to a time, of the calls that the fault touched.
 
     A dead worker's calls are moved: of all calls that were up, those with the longest gaps, as
     many as were moved. Other faults should touch none, so all calls that were up count.
     """
-    gaps = [
-        gap for call in outcomes if (gap := gap_after(call.arrivals_ns, fault.at_ns)) is not None
-    ]
+    found = (gap_after(call.arrivals_ns, fault.at_ns, until_ns) for call in outcomes)
+    gaps = [gap for gap in found if gap is not None]
     return sorted(gaps, reverse=True)[: fault.moved] if fault.moved else gaps
 
 
@@ -96,7 +97,13 @@ def summarize(
     outcomes: Sequence[CallOutcome], faults: Sequence[Fault], leaks: dict[str, int]
 ) -> Report:
     """Put the figures of a run together."""
-    by_fault = [(fault, gaps_of(fault, outcomes)) for fault in faults]
+    ends_ns = [fault.at_ns + int(AFTERMATH_S * 1e9) for fault in faults]
+    starts_ns = [fault.at_ns for fault in faults[1:]]
+    untils_ns = [min(pair) for pair in zip_longest(ends_ns, starts_ns, fillvalue=NEVER_NS)]
+    by_fault = [
+        (fault, gaps_of(fault, until_ns, outcomes))
+        for fault, until_ns in zip(faults, untils_ns, strict=True)
+    ]
     every = [gap for _, gaps in by_fault for gap in gaps]
     kinds = sorted({fault.kind for fault in faults})
     p50, p99, longest = _spread(every)

@@ -148,7 +148,7 @@ class AgentLink(picows.WSListener):
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         kind = frame.msg_type
-        if self._closing and kind != _CLOSE:
+        if (self._closing or self._failure) and kind != _CLOSE:
             return
         if kind == _TEXT and frame.fin:
             self._owner.on_text(frame.get_payload_as_memoryview())
@@ -209,7 +209,8 @@ class AgentLink(picows.WSListener):
         self._failure = why
         self._fragments = None
         transport.send_close(code, why)
-        self._leave(transport)
+        # With unread data the kernel resets the connection: first let the peer read the reason.
+        asyncio.get_running_loop().call_later(LAST_MESSAGE_LEAD_S, self._leave, transport)
 
     def _leave(self, transport: picows.WSTransport) -> None:
         """Disconnect when all is sent, or without that: the peer may not read any more."""

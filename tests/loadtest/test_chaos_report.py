@@ -24,17 +24,18 @@ def call(times: list[int], *, answered: bool = True, by_caller: bool = True) -> 
 def test_gap_around_a_fault() -> None:
     """The hole that the fault made counts, beyond the 20 ms that are due."""
     times = arrivals(0, 10, hole_at_s=5, hole_ms=60)
-    assert gap_after(times, 5 * SECOND) == 60
-    assert gap_after(times, 2 * SECOND) == 60, "within four seconds after"
-    assert gap_after(times, 7 * SECOND) == 0
+    assert gap_after(times, 5 * SECOND, 9 * SECOND) == 60
+    assert gap_after(times, 2 * SECOND, 6 * SECOND) == 60
+    assert gap_after(times, 2 * SECOND, 4 * SECOND) == 0, "it came later"
+    assert gap_after(times, 7 * SECOND, 9 * SECOND) == 0
 
 
 def test_calls_that_were_not_up_have_no_gap() -> None:
     """Before the first packet, after the last, or without packets at all."""
     times = arrivals(5, 2)
-    assert gap_after(times, 1 * SECOND) is None
-    assert gap_after(times, 9 * SECOND) is None
-    assert gap_after([], 1 * SECOND) is None
+    assert gap_after(times, 1 * SECOND, 2 * SECOND) is None
+    assert gap_after(times, 9 * SECOND, 10 * SECOND) is None
+    assert gap_after([], 1 * SECOND, 2 * SECOND) is None
 
 
 def test_only_moved_calls_count_for_a_dead_worker() -> None:
@@ -49,6 +50,14 @@ def test_all_calls_count_for_other_faults() -> None:
     outcomes = [call(arrivals(0, 10)), call(arrivals(0, 10))]
     report = summarize(outcomes, [Fault("supervisor SIGKILL", 5 * SECOND)], {})
     assert (report.by_kind[0].calls, report.gap_ms_max) == (2, 0.0)
+
+
+def test_a_gap_is_only_one_fault_s() -> None:
+    """A second fault soon after the first: the gap behind it is not the first one's."""
+    outcomes = [call(arrivals(0, 10, 5, 40))]
+    faults = [Fault("ARI cut", 3 * SECOND), Fault("supervisor SIGKILL", int(4.9 * SECOND))]
+    gaps = {row.kind: row.max_ms for row in summarize(outcomes, faults, {}).by_kind}
+    assert gaps == {"ARI cut": 0.0, "supervisor SIGKILL": 40.0}
 
 
 def test_dropped_and_leaks() -> None:

@@ -5,8 +5,9 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
+from typing import Any, TypeAlias
 
 from websockets.utils import accept_key
 
@@ -58,7 +59,17 @@ class RawConnection:
 
     def stop_reading(self) -> None:
         """Leave what comes in the kernel's buffers."""
-        self.writer.transport.pause_reading()  # type: ignore[attr-defined]  # not in the base class
+        self._transport.pause_reading()
+
+    def read_again(self) -> None:
+        """Take what has come."""
+        self._transport.resume_reading()
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        """The writer's transport with its whole interface."""
+        assert isinstance(self.writer.transport, asyncio.Transport)
+        return self.writer.transport
 
     async def read_frames(self) -> list[tuple[int, bytes]]:
         """Read until the end of the connection: opcode and unmasked payload of each frame."""
@@ -79,7 +90,7 @@ class RawConnection:
             frames.append((first & 0x0F, payload))
 
 
-Script = Callable[[RawConnection], Awaitable[None]]
+Script: TypeAlias = Callable[[RawConnection], Coroutine[Any, Any, None]]
 
 
 class RawServer:

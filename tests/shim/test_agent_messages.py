@@ -121,7 +121,10 @@ def test_all_messages_share_one_number() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"event":"media","media":{"payload":"/wB/gA=="}}', Media(MediaPayload(b"\xff\0\x7f\x80"))),
+        (
+            '{"event":"media","media":{"payload":"/wB/gA=="}}',
+            Media(MediaPayload(b"\xff\0\x7f\x80")),
+        ),
         ('{"event":"media","media":{"payload":""}}', Media(MediaPayload(b""))),
         ('{"event":"mark","mark":{"name":"a"}}', Mark(MarkName("a"))),
         ('{"event":"mark","mark":{}}', Mark(MarkName(""))),
@@ -138,7 +141,9 @@ def test_decode(text: str, message: object) -> None:
 
 def test_decode_with_stream_sid_and_more() -> None:
     """Unknown fields are ignored, as public bots send several; key order doesn't matter."""
-    text = f'{{"media":{{"track":"x","payload":"AA=="}},"n":[1],"streamSid":"{SID}","event":"media"}}'
+    text = (
+        f'{{"media":{{"track":"x","payload":"AA=="}},"n":[1],"streamSid":"{SID}","event":"media"}}'
+    )
     assert decode(text.encode(), SID) == Media(MediaPayload(b"\0"), SID)
 
 

@@ -1,18 +1,17 @@
 """Trouble on the way to Asterisk and back: rows 3, 23 to 27, 28 and 33."""
 
 import asyncio
-import os
+import itertools
+import json
 import signal
 import socket
 import time
-
-import pytest
 
 from shim.control import CallClosed, StreamStarted, WorkerStats
 from tests.shim.asterisk_media import assert_continuous
 from tests.shim.harness import CallLeg, WorkerHarness, WorkerProcess
 from tests.shim.polling import until
-from tests.shim.raw_server import RawConnection, RawServer
+from tests.shim.raw_server import TEXT, RawConnection, RawServer
 from tests.shim.samples import frame, rtp
 from tests.shim.voice_server import VoiceServer
 
@@ -153,7 +152,7 @@ async def test_refused_by_asterisk() -> None:
             returned.send(rtp(1))
             await (await voice.stream()).wait("media")
         stats = (await closed_stats(harness, worker, leg)).stats
-        assert 0 < stats.send_errors < stats.frames_out
+        assert stats.frames_out > second.totals.frames_out
 
 
 async def test_stalled_worker_catches_up_three_frames() -> None:
@@ -176,7 +175,7 @@ async def test_stalled_worker_catches_up_three_frames() -> None:
         assert sequences == list(range(len(packets)))
         steps = [
             (after.timestamp - before.timestamp) % (1 << 32) // 160
-            for before, after in zip(packets, packets[1:], strict=False)
+            for before, after in itertools.pairwise(packets)
         ]
         jumps = [step for step in steps if step != 1]
         assert len(jumps) == 1
@@ -197,8 +196,7 @@ def stopped(worker: WorkerProcess) -> bool:
         return stat.read().rsplit(")", 1)[1].split()[0] == "T"
 
 
-@pytest.mark.parametrize("seconds", [3])
-async def test_slow_reader(seconds: int) -> None:
+async def test_slow_reader() -> None:
     """Row 33: the oldest audio is dropped and counted; when it reads again it is 200 ms behind."""
     read_on = asyncio.Event()
     frames: list[tuple[int, bytes]] = []
@@ -207,7 +205,7 @@ async def test_slow_reader(seconds: int) -> None:
         await connection.accept()
         connection.stop_reading()
         await read_on.wait()
-        connection.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        connection.read_again()
         frames.extend(await connection.read_frames())
 
     async with WorkerHarness() as harness, RawServer(nap, 4096) as voice:
@@ -215,13 +213,21 @@ async def test_slow_reader(seconds: int) -> None:
         leg = harness.connected_call(worker, voice.url)
         await worker.wait(StreamStarted)
         before = worker.memory_bytes()
-        await leg.asterisk.speak_for(seconds * 50, 0.01)
+        await leg.asterisk.speak_for(200, 0.01)
         assert worker.memory_bytes() - before < 1 << 20
-        newest = leg.asterisk.sequence
         read_on.set()
         await leg.asterisk.speak_for(25)
         stats = (await closed_stats(harness, worker, leg)).stats
         await until(lambda: frames, "the stream's end")
-        assert newest
-        assert stats.audio_dropped > 0
-        assert os.getpid()
+    messages = [json.loads(payload) for opcode, payload in frames if opcode == TEXT]
+    media = [message["media"] for message in messages if message["event"] == "media"]
+    assert [int(one["chunk"]) for one in media] == list(range(1, len(media) + 1))
+    times_ms = [int(one["timestamp"]) for one in media]
+    spoken = [(ms - times_ms[0]) // 20 for ms in times_ms]
+    gaps = [(before, after) for before, after in itertools.pairwise(spoken) if after != before + 1]
+    [(last_before, first_after)] = gaps
+    assert last_before < 150  # the kernel's buffers hold some, and no more
+    assert 185 <= first_after <= 195  # ten frames are 200 ms
+    assert spoken[-1] == 224
+    assert stats.frames_in == 225
+    assert stats.audio_dropped == 225 - len(media) == first_after - last_before - 1

@@ -10,7 +10,7 @@ from shim.pcmu import SILENT_FRAME
 from tests.shim.asterisk_media import assert_continuous
 from tests.shim.harness import WorkerHarness
 from tests.shim.polling import until
-from tests.shim.raw_server import RawConnection, RawServer, close_frame
+from tests.shim.raw_server import RawConnection, RawServer, Script, close_frame
 from tests.shim.voice_server import VoiceServer, unused_port
 
 BUDGET_S = 0.8
@@ -148,9 +148,9 @@ async def redirect(connection: RawConnection) -> None:
     [refuse_with_503, hang_up, never_answer, answer_garbage, accept_another_key, redirect],
     ids=lambda script: script.__name__,
 )
-async def test_unreachable_within_the_budget(script: object) -> None:
+async def test_unreachable_within_the_budget(script: Script) -> None:
     """Rows 29 and 30: tried again, and given up when the budget is spent, not much later."""
-    async with WorkerHarness(IMPATIENT) as harness, RawServer(script) as voice:  # type: ignore[arg-type]
+    async with WorkerHarness(IMPATIENT) as harness, RawServer(script) as voice:
         worker = await harness.spawn()
         before = worker.open_fds()
         leg = harness.connected_call(worker, voice.url)
