@@ -12,7 +12,9 @@ import uvloop
 from shim import environment, log_setup, port_memory
 from shim.config import ShimConfig, tls_context
 from shim.environment import ConfigError
+from shim.link_opener import LinkOpener
 from shim.port_layout import LayoutError
+from shim.port_memory import PortMemory
 from shim.worker import Place, Worker
 
 EXIT_CONFIG: Final = 78
@@ -33,18 +35,39 @@ def main() -> int:
             config.log_format, config.log_level, process="worker", worker=place.worker
         )
         tls = tls_context(config)
-        memory = port_memory.attach(Path(config.run_dir) / port_memory.FILE_NAME)
-        os.sched_setaffinity(0, {arguments.cpu})
+        streams = config.stream_settings()
+        memory = _attach(config.run_dir, place)
+        _stay_on(arguments.cpu)
         _raise_priority(config.worker_nice)
-    except (ConfigError, LayoutError, OSError) as error:
+    except ConfigError as error:
         structlog.get_logger().error("worker_cannot_start", reason=str(error))
         return EXIT_CONFIG
 
     async def serve() -> None:
-        await Worker(place, memory, config, tls).run()
+        opener = LinkOpener(config.link_settings(), tls)
+        await Worker(place, memory, config, streams, opener).run()
 
     uvloop.run(serve())
     return 0
+
+
+def _attach(run_dir: str, place: Place) -> PortMemory:
+    """The port table, in which this worker must have a heartbeat; raises ConfigError."""
+    try:
+        memory = port_memory.attach(Path(run_dir) / port_memory.FILE_NAME)
+        memory.layout.heartbeat_ns(place.worker, place.seat)
+    except (OSError, LayoutError, IndexError) as error:
+        raise ConfigError(f"RUN_DIR is {run_dir!r}: {error}") from error
+    return memory
+
+
+def _stay_on(cpu: int) -> None:
+    """Pin this process to one CPU; raises ConfigError."""
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except (OSError, ValueError, OverflowError) as error:
+        usable = sorted(os.sched_getaffinity(0))
+        raise ConfigError(f"--cpu is {cpu}: {error}; allowed is one of {usable}") from error
 
 
 def _raise_priority(nice: int) -> None:

@@ -7,45 +7,26 @@ plays fills its own buffers instead of ours.
 
 import asyncio
 import socket
-import ssl
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-import msgspec
 import picows
-
-from shim.twilio_signature import sign_url
 
 SEND_BUFFER_BYTES: Final = 16 * 1024
 """Kernel buffer of a connection. The kernel's own choice would hold many seconds of audio
 for a voice server that doesn't read, and all of it would be late when it reads again."""
 WRITE_HIGH_WATER_BYTES: Final = 4 * 1024
-READ_BUFFER_BYTES: Final = 4 * 1024
 CLOSE_WAIT_S: Final = 2.0
 LAST_MESSAGE_LEAD_S: Final = 0.1
 """The close frame follows the last message so much later: simple-websocket (under Flask-Sock) was
 seen to forget messages that are unread when the close frame arrives."""
-START_SPACING_S: Final = 0.002
-PING_IDLE_S: Final = 5.0
-PING_REPLY_S: Final = 5.0
-USER_AGENT: Final = "open-telephony-stack"
 
 _TEXT: Final = picows.WSMsgType.TEXT
 _CONTINUATION: Final = picows.WSMsgType.CONTINUATION
 _CLOSE: Final = picows.WSMsgType.CLOSE
 _DATA: Final = (_TEXT, picows.WSMsgType.BINARY, _CONTINUATION)
 _OK: Final = picows.WSCloseCode.OK
-
-
-class LinkSettings(msgspec.Struct, frozen=True):
-    """How to reach voice servers. Times in seconds; empty strings: not used."""
-
-    handshake_timeout_s: float
-    max_message_bytes: int
-    auth_token: str
-    bearer_token: str
 
 
 class LinkListener(Protocol):
@@ -65,10 +46,6 @@ class LinkListener(Protocol):
 
     def on_closed(self, code: int | None, reason: str) -> None:
         """The connection is gone. `code` is the peer's close code, None without a close frame."""
-
-
-class LinkError(Exception):
-    """The voice server could not be reached; the text says why."""
 
 
 class AgentLink(picows.WSListener):
@@ -126,6 +103,11 @@ class AgentLink(picows.WSListener):
         """Nobody waits for the voice server's answer any more: close if it comes."""
         self._closing = True
 
+    def on_protocol_error(self) -> None:
+        """picows closes the connection in a moment; what still comes is not taken."""
+        if self.opened and not self._transport.is_disconnected:
+            self._transport.underlying_transport.pause_reading()
+
     async def wait_closed(self) -> None:
         """Wait until the connection is gone."""
         await self._gone.wait()
@@ -150,7 +132,7 @@ class AgentLink(picows.WSListener):
         kind = frame.msg_type
         if (self._closing or self._failure) and kind != _CLOSE:
             return
-        if kind == _TEXT and frame.fin:
+        if kind is _TEXT and frame.fin:
             self._owner.on_text(frame.get_payload_as_memoryview())
         elif kind in _DATA:
             self._take_fragment(transport, frame)
@@ -224,69 +206,3 @@ def _number(code: picows.WSCloseCode | int) -> int:
     No code counts as 1005 (RFC 6455 section 7.1.5).
     """
     return (code if isinstance(code, int) else code.value) or 1005
-
-
-class LinkOpener:
-    """Opens links of one worker, one after the other has begun.
-
-    Starts are spaced, in the order in which they were asked for: when a worker takes over a
-    hundred calls at once, opening a hundred connections must not hold up their audio.
-    """
-
-    def __init__(self, settings: LinkSettings, tls: ssl.SSLContext) -> None:
-        self._settings = settings
-        self._tls = tls
-        self._free_at = 0.0
-
-    async def open(self, url: str, owner: LinkListener, within_s: float) -> AgentLink:
-        """Connect to a voice server once, and upgrade to a WebSocket (RFC 6455 section 4.1).
-
-        No Origin, subprotocol or extension is offered, as Twilio does.
-
-        Raises:
-            LinkError: name, TCP, TLS or HTTP failed, or there was no answer in time.
-        """
-        now = time.monotonic()
-        start_at = max(now, self._free_at)
-        self._free_at = start_at + START_SPACING_S
-        if start_at > now:
-            await asyncio.sleep(start_at - now)
-        limit_s = min(self._settings.handshake_timeout_s, within_s)
-        link = AgentLink(owner, self._settings.max_message_bytes)
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._connect(url, link)
-        except TimeoutError as error:
-            raise LinkError(f"no answer within {limit_s:g} s") from error
-        except (OSError, picows.WSError, ValueError) as error:
-            raise LinkError(f"{type(error).__name__}: {error}") from error
-        finally:
-            if not link.opened:
-                link.abandon()
-        if not link.opened:  # picows takes an end instead of an answer for a success
-            raise LinkError("closed without an answer")
-        return link
-
-    async def _connect(self, url: str, link: AgentLink) -> None:
-        await picows.ws_connect(
-            lambda: link,
-            url,
-            ssl_context=self._tls,
-            # A wait that is cancelled leaves the connection to picows, which then ends it.
-            websocket_handshake_timeout=self._settings.handshake_timeout_s,
-            enable_auto_ping=True,
-            auto_ping_idle_timeout=PING_IDLE_S,
-            auto_ping_reply_timeout=PING_REPLY_S,
-            max_frame_size=self._settings.max_message_bytes,
-            max_redirects=0,
-            extra_headers=self._headers(url),
-            read_buffer_init_size=READ_BUFFER_BYTES,
-        )
-
-    def _headers(self, url: str) -> dict[str, str]:
-        headers = {"User-Agent": USER_AGENT}
-        if self._settings.auth_token:
-            headers["X-Twilio-Signature"] = sign_url(self._settings.auth_token, url)
-        if self._settings.bearer_token:
-            headers["Authorization"] = f"Bearer {self._settings.bearer_token}"
-        return headers

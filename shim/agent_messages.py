@@ -6,6 +6,7 @@ per stream; everything rarer goes through msgspec.
 """
 
 from binascii import b2a_base64
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import msgspec
@@ -77,7 +78,9 @@ class BadMessage(ValueError):
         self.kind = kind
 
 
-_decoder = msgspec.json.Decoder(AgentMessage)
+read: Callable[[bytes | memoryview], AgentMessage] = msgspec.json.Decoder(AgentMessage).decode
+"""Reads the shape of a message alone, for the way of each frame; raises one of `UNREADABLE`."""
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _events = frozenset({"media", "mark", "clear", "dtmf"})
 _digits = frozenset("0123456789*#ABCD")
 
@@ -91,25 +94,30 @@ def decode(data: bytes | memoryview, stream_sid: str) -> AgentMessage:
         BadMessage: it is not one of the messages that Twilio knows, or not for this stream.
     """
     try:
-        message: AgentMessage = _decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _explain(data, error) from error
+        message = read(data)
+    except UNREADABLE as error:
+        raise explain(data, error) from error
+    check(message, stream_sid)
+    return message
+
+
+def check(message: AgentMessage, stream_sid: str) -> None:
+    """Check what its shape doesn't show; raises BadMessage."""
     if message.streamSid != stream_sid and message.streamSid:
         raise BadMessage("stream_sid", "the streamSid is not this stream's")
     if type(message) is Dtmf and not _are_digits(message.dtmf.digit):
         raise BadMessage("digits", f"dtmf.digit must be 1 to {MAX_DIGITS} of 0-9, *, #, A-D")
-    return message
 
 
 def _are_digits(text: str) -> bool:
     return 0 < len(text) <= MAX_DIGITS and _digits.issuperset(text)
 
 
-def _explain(data: bytes | memoryview, error: Exception) -> BadMessage:
+def explain(data: bytes | memoryview, error: Exception) -> BadMessage:
     """Find out in which way a message is bad. Not the way of good ones: it may be slow."""
     try:
         loose = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return BadMessage("json", "no JSON")
     event = loose.get("event") if isinstance(loose, dict) else None
     if not isinstance(event, str) or event not in _events:

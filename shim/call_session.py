@@ -5,7 +5,6 @@ The session keeps the caller's side going whatever the voice server does: a fram
 """
 
 import socket
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -14,8 +13,8 @@ import msgspec
 import structlog
 
 from shim import agent_messages
-from shim.agent_link import AgentLink, LinkOpener
-from shim.agent_messages import BadMessage, Clear, Dtmf, Mark, Media, MessageWriter
+from shim.agent_link import AgentLink
+from shim.agent_messages import AgentMessage, BadMessage, Clear, Dtmf, Mark, Media, MessageWriter
 from shim.control import (
     CallClosed,
     CallReleased,
@@ -27,6 +26,7 @@ from shim.control import (
     StreamStarted,
 )
 from shim.inbound_stream import InboundStream
+from shim.link_opener import LinkOpener
 from shim.media_clock import MAX_DATAGRAM_BYTES, MediaClock
 from shim.outbound_stream import OutboundStream
 from shim.pcmu import BYTES_PER_MS, PTIME_MS, SILENT_FRAME
@@ -82,6 +82,7 @@ class CallSession:
         self.call = call
         self.rtp = rtp
         self.media_connected = False
+        self._stream_sid = call.stream_sid
         self._words = words
         self._settings = settings
         self._frames_limit = settings.buffer_limit_ms // PTIME_MS
@@ -111,10 +112,12 @@ class CallSession:
 
     def connect_media(self, clock: MediaClock) -> None:
         """The socket is connected to Asterisk: drop what came from elsewhere, start to send."""
+        if self.media_connected:
+            return
         drain(self.rtp)
-        self._outbound = OutboundStream(self.call, self.rtp.send, self._words, time.monotonic_ns())
+        first_ns = clock.add(self)
+        self._outbound = OutboundStream(self.call, self.rtp.send, self._words, first_ns)
         self.media_connected = True
-        clock.add(self)
 
     def end(self, clock: MediaClock) -> AgentLink | None:
         """End the stream, let go of the socket, and report the call as closed.
@@ -244,16 +247,27 @@ class CallSession:
     def on_text(self, data: memoryview) -> None:
         """A message of the voice server."""
         try:
-            message = agent_messages.decode(data, self.call.stream_sid)
+            message = agent_messages.read(data)
+            if type(message) is Media and message.streamSid == self._stream_sid:
+                if self._playout.push(message.media.payload) > self._frames_limit:
+                    self._hold_back()
+                return
+            agent_messages.check(message, self._stream_sid)
+        except agent_messages.UNREADABLE as error:
+            bad = agent_messages.explain(data, error)
+            self._reject(bad.kind, str(bad))
+            return
         except BadMessage as error:
             self._reject(error.kind, str(error))
             return
-        if type(message) is Media:
-            self._playout.push(message.media.payload)
-            if self._playout.queued_frames > self._frames_limit:
-                self._hold_back()
-            return
+        self._act_on(message)
+
+    def _act_on(self, message: AgentMessage) -> None:
+        """Anything but audio, or audio that does not name its stream."""
         match message:
+            case Media():
+                if self._playout.push(message.media.payload) > self._frames_limit:
+                    self._hold_back()
             case Mark():
                 self._playout.mark(message.mark.name)
                 self._watching = True

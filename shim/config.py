@@ -10,9 +10,9 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from shim.agent_link import LinkSettings
 from shim.call_session import StreamSettings
 from shim.environment import ConfigError
+from shim.link_opener import LinkSettings
 from shim.pcmu import BYTES_PER_MS, FRAME_BYTES
 from shim.playout import Playout
 

@@ -100,7 +100,9 @@ class ControlChannel(Generic[Received]):
         passed = socket.socket(fileno=fds[0]) if fds else None
         if not data:
             self.close("end of file")
-        elif flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        elif flags & socket.MSG_TRUNC:
+            # MSG_CTRUNC alone means that no descriptor was free for the socket that came along:
+            # its message goes on without it, and is refused by whom it concerns.
             self._reject(passed, "a message was cut off")
         else:
             self._deliver(data, passed)

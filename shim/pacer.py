@@ -57,6 +57,15 @@ class Pacer:
         self._slots[slot].append(stream)
         return slot
 
+    def due_ns(self, slot: int) -> int:
+        """The time at which the slot's next frame is due.
+
+        Ticks of a slot are whole multiples of 20 ms apart in every process of the machine, so a
+        stream that moves to another one goes on with the very next tick.
+        """
+        first = self._done + 1
+        return (first + (slot - first) % SLOTS) * SLOT_NS
+
     def remove(self, stream: Paced) -> None:
         """Take the stream out; one that is not there is no error."""
         for slot in self._slots:

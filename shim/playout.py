@@ -54,17 +54,18 @@ class Playout:
         """How many marks have not passed yet."""
         return len(self._marks)
 
-    def push(self, audio: bytes) -> None:
-        """Append audio of any length."""
+    def push(self, audio: bytes) -> int:
+        """Append audio of any length; returns how many whole frames wait now."""
         if len(audio) == FRAME_BYTES and not self._tail:
             self._frames.append(audio)
-            return
+            return len(self._frames)
         audio = self._tail + audio
         whole = len(audio) - len(audio) % FRAME_BYTES
         self._frames.extend(
             [audio[start : start + FRAME_BYTES] for start in range(0, whole, FRAME_BYTES)]
         )
         self._tail = audio[whole:]
+        return len(self._frames)
 
     def pull(self) -> bytes | None:
         """Take the next frame of 160 bytes; None when nothing waits.

@@ -12,8 +12,9 @@ from typing import Final
 
 import structlog
 
-from shim.agent_link import LinkError, LinkListener, LinkOpener
+from shim.agent_link import LinkListener
 from shim.control import CallSpec
+from shim.link_opener import LinkError, LinkOpener
 
 log = structlog.get_logger()
 

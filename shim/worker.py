@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import socket
-import ssl
 import time
 from pathlib import Path
 from typing import Final
@@ -18,12 +17,13 @@ import msgspec
 import structlog
 
 from shim import control
-from shim.agent_link import AgentLink, LinkOpener
-from shim.call_session import CallSession
+from shim.agent_link import AgentLink
+from shim.call_session import CallSession, StreamSettings
 from shim.config import ShimConfig
 from shim.control import (
     SOCKET_NAME,
     CallRefused,
+    CallSpec,
     CallStats,
     EndCall,
     FromWorker,
@@ -38,6 +38,7 @@ from shim.control import (
     WorkerStats,
 )
 from shim.control_channel import ControlChannel
+from shim.link_opener import LinkOpener
 from shim.media_clock import MediaClock
 from shim.port_memory import PortMemory
 
@@ -65,18 +66,23 @@ class Worker:
         place: its slot and seat, which are those of its heartbeat in the port table.
         memory: the port table.
         config: its settings; the supervisor listens in `config.run_dir`.
-        tls: how to judge voice servers.
+        settings, opener: what its calls' streams share.
     """
 
     def __init__(
-        self, place: Place, memory: PortMemory, config: ShimConfig, tls: ssl.SSLContext
+        self,
+        place: Place,
+        memory: PortMemory,
+        config: ShimConfig,
+        settings: StreamSettings,
+        opener: LinkOpener,
     ) -> None:
         self._place = place
         self._socket_path = Path(config.run_dir) / SOCKET_NAME
         self._memory = memory
         self._config = config
-        self._settings = config.stream_settings()
-        self._opener = LinkOpener(config.link_settings(), tls)
+        self._settings = settings
+        self._opener = opener
         self._clock = MediaClock()
         self._sessions: dict[str, CallSession] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -180,28 +186,35 @@ class Worker:
 
     def _start(self, message: StartCall, rtp: socket.socket | None) -> None:
         call = message.call
-        if rtp is None or call.call_sid in self._sessions:
-            reason = "no RTP socket came along" if rtp is None else "the call is here already"
-            if rtp is not None:
-                rtp.close()
-            self._report(CallRefused(call.call_sid, reason))
+        if rtp is None:  # or there was no descriptor free for it
+            self._report(CallRefused(call.call_sid, "no RTP socket came along"))
             return
-        words = self._memory.layout.stream_words(call.port)
+        try:
+            words = self._words_for(call)
+        except LookupError as error:
+            rtp.close()
+            self._report(CallRefused(call.call_sid, str(error)))
+            return
         session = CallSession(call, rtp, words, self._settings, self._opener, self._report)
         self._sessions[call.call_sid] = session
         if message.media_connected:
             session.connect_media(self._clock)  # first: the caller hears the gap, not the stream's
         session.start(resumed=message.resumed)
 
+    def _words_for(self, call: CallSpec) -> memoryview:
+        if call.call_sid in self._sessions:
+            raise LookupError("the call is here already")
+        return self._memory.layout.stream_words(call.port)
+
     def _end(self, call_sid: str) -> None:
         if session := self._sessions.pop(call_sid, None):
-            self._past = _sum(self._past, session.stats())
             self._hold(session.end(self._clock))
+            self._past = _sum(self._past, session.stats())
 
     def _release(self, call_sid: str) -> None:
         if session := self._sessions.pop(call_sid, None):
-            self._past = _sum(self._past, session.stats())
             self._hold(session.release(self._clock))
+            self._past = _sum(self._past, session.stats())
 
     def _hold(self, link: AgentLink | None) -> None:
         """Keep hold of a link until its close handshake is over."""
