@@ -71,6 +71,7 @@ class AgentLink(picows.WSListener):
         if self.reading and not self._transport.is_disconnected:
             self.reading = False
             self._transport.underlying_transport.pause_reading()
+            self._transport.notify_user_specific_pong_received()  # a pong can't be read now
 
     def resume_reading(self) -> None:
         """Take messages again."""
@@ -127,6 +128,14 @@ class AgentLink(picows.WSListener):
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.writable = True
         self._owner.on_open(self)
+
+    def send_user_specific_ping(self, transport: picows.WSTransport) -> None:
+        """A ping is due; while we don't read, no pong can show that the peer is alive."""
+        if self.reading:
+            transport.send_ping()
+        else:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(transport.notify_user_specific_pong_received)
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         kind = frame.msg_type

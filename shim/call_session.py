@@ -204,7 +204,7 @@ class CallSession:
     def receive(self, datagram: bytes, now_ns: int) -> None:
         """A datagram from Asterisk: the caller's voice."""
         payload = self._inbound.accept(datagram, now_ns)
-        if payload is None:
+        if not payload:  # dropped, or a packet without audio
             return
         link = self._link
         if link is not None and link.writable:

@@ -5,7 +5,7 @@ Pure: the environment is a mapping that goes in. A Struct's field `http_port` is
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -79,7 +79,9 @@ def _redacted(name: str, value: object) -> object:
 
 
 def _allowed(kind: Any) -> str:
-    """What msgspec's own message doesn't say: the values of a choice."""
+    """What msgspec's own message doesn't say: the values of a choice, the kind of number."""
     if get_origin(kind) is Literal:
         return f"; allowed is {' or '.join(get_args(kind))}"
-    return "; allowed is true or false" if kind is bool else ""
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    words = {bool: "true or false", int: "a whole number", float: "a number"}
+    return f"; allowed is {words[plain]}" if plain in words else ""

@@ -94,10 +94,10 @@ class Playout:
 
     def clear(self) -> list[PassedMark]:
         """Throw away all audio; returns the marks that waited, in their order."""
+        passed = self.passed()  # their audio was played: they have nothing to do with this
         end = self.played_bytes + self.cleared_bytes + self.queued_bytes
         self._frames.clear()
         self._tail = b""
-        passed = []
         while self._marks:
             self.cleared_bytes = self._marks[0][1] - self.played_bytes
             passed.append(self._pass_first())

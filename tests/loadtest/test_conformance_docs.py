@@ -9,11 +9,11 @@ import pytest
 
 from loadtest.conformance_rules import judge
 from shim import agent_messages
-from shim.agent_link import PING_IDLE_S, PING_REPLY_S
 from shim.agent_messages import MAX_DIGITS, MessageWriter
 from shim.call_session import DROPPED_LINK_CODES
 from shim.config import ShimConfig
 from shim.control import CallSpec
+from shim.link_opener import PING_IDLE_S, PING_REPLY_S
 from shim.playout import PassedMark
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()

@@ -25,6 +25,7 @@ class AsteriskMedia:
     """Speaks RTP with the socket at `peer` from `open` to `close`; keeps all that arrives."""
 
     def __init__(self, peer: tuple[str, int]) -> None:
+        self.peer = peer
         self.arrivals: list[Arrival] = []
         self.sequence = 1000
         self.timestamp = 160_000
@@ -105,8 +106,17 @@ class AsteriskMedia:
 
 
 def assert_continuous(packets: list[RtpPacket]) -> None:
-    """Check that SSRC is one, and that sequence number and timestamp go on without a break."""
+    """Check that SSRC is one, and that sequence number and timestamp go on without a break.
+
+    A worker that a busy machine held up for more than 60 ms skips ticks, as it should: then the
+    timestamp goes on by more than a frame, but all in all by no more than half a second.
+    """
+    skipped = 0
     for before, after in itertools.pairwise(packets):
         assert after.ssrc == before.ssrc
         assert after.sequence == (before.sequence + 1) % 65536
-        assert after.timestamp == (before.timestamp + FRAME_BYTES) % (1 << 32)
+        frames, rest = divmod((after.timestamp - before.timestamp) % (1 << 32), FRAME_BYTES)
+        assert frames >= 1
+        assert rest == 0
+        skipped += frames - 1
+    assert skipped <= 25

@@ -61,6 +61,7 @@ class WorkerLink:
     """One control connection of a worker, from the supervisor's end."""
 
     def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
         self.messages: list[FromWorker] = []
         self.passed: list[socket.socket] = []
         self.channel = ControlChannel(sock, decode_from_worker, self._on_message, self._on_closed)
@@ -75,6 +76,10 @@ class WorkerLink:
     def of(self, kind: type[Message]) -> list[Message]:
         """The messages of one type so far."""
         return [message for message in self.messages if isinstance(message, kind)]
+
+    def send_raw(self, data: bytes) -> None:
+        """Send bytes that need not be a message."""
+        self._sock.send(data)
 
     def close(self) -> None:
         """Close the connection, and the sockets that came over it."""

@@ -4,6 +4,7 @@ library would not send, and for peers that don't read."""
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Coroutine
 from types import TracebackType
@@ -56,6 +57,7 @@ class RawConnection:
         """Send bytes, and wait until the kernel has most of them."""
         self.writer.write(data)
         await self.writer.drain()
+        await asyncio.sleep(0)  # `drain` lets nobody else run while the kernel takes everything
 
     def stop_reading(self) -> None:
         """Leave what comes in the kernel's buffers."""
@@ -71,8 +73,8 @@ class RawConnection:
         assert isinstance(self.writer.transport, asyncio.Transport)
         return self.writer.transport
 
-    async def read_frames(self) -> list[tuple[int, bytes]]:
-        """Read until the end of the connection: opcode and unmasked payload of each frame."""
+    async def read_frames(self, until: int | None = None) -> list[tuple[int, bytes]]:
+        """Opcode and unmasked payload of each frame, to the end or the first frame of a kind."""
         frames: list[tuple[int, bytes]] = []
         while True:
             try:
@@ -88,6 +90,8 @@ class RawConnection:
                 return frames
             payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(masked))
             frames.append((first & 0x0F, payload))
+            if frames[-1][0] == until:
+                return frames
 
 
 Script: TypeAlias = Callable[[RawConnection], Coroutine[Any, Any, None]]
@@ -100,10 +104,16 @@ class RawServer:
     With `receive_buffer_bytes` the kernel holds only about so much that was not read.
     """
 
-    def __init__(self, script: Script, receive_buffer_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        script: Script,
+        receive_buffer_bytes: int | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.connections: list[RawConnection] = []
         self._script = script
         self._receive_buffer_bytes = receive_buffer_bytes
+        self._tls = tls
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server
         self._port = 0
@@ -111,7 +121,8 @@ class RawServer:
     @property
     def url(self) -> str:
         """Where the worker finds it."""
-        return f"ws://127.0.0.1:{self._port}/media"
+        scheme, host = ("wss", "localhost") if self._tls else ("ws", "127.0.0.1")
+        return f"{scheme}://{host}:{self._port}/media"
 
     async def __aenter__(self) -> "RawServer":
         sock = socket.socket()
@@ -119,7 +130,7 @@ class RawServer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer_bytes)
         sock.bind(("127.0.0.1", 0))
         self._port = sock.getsockname()[1]
-        self._server = await asyncio.start_server(self._accept, sock=sock)
+        self._server = await asyncio.start_server(self._accept, sock=sock, ssl=self._tls)
         return self
 
     async def __aexit__(

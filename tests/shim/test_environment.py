@@ -72,7 +72,7 @@ def test_bad_value(name: str, value: str, allowed: str) -> None:
 
 def test_missing_value() -> None:
     """The error names the variable that has no default."""
-    with pytest.raises(ConfigError, match="^RUN_DIR is not set, and there is no default$"):
+    with pytest.raises(ConfigError, match=r"^RUN_DIR is not set, and there is no default$"):
         environment.read(Settings, {})
 
 

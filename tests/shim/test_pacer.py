@@ -1,4 +1,4 @@
-"""The pacer on literal times, no sleeps. The first place is the slot that ends each tick of 20 ms."""
+"""The pacer on literal times, no sleeps. The first place is the slot at multiples of 20 ms."""
 
 from shim.pacer import SLOTS, Pacer
 

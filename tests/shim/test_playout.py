@@ -144,6 +144,18 @@ def test_clear_returns_marks_with_what_was_thrown_away() -> None:
     assert (playout.played_bytes, playout.cleared_bytes, playout.queued_bytes) == (320, 960, 0)
 
 
+def test_clear_after_the_mark_was_played() -> None:
+    """A mark inside the last frame that was played is not charged with what was cleared."""
+    playout = Playout()
+    playout.push(b"\x01" * 100)
+    playout.mark("played")
+    playout.push(b"\x02" * 220)
+    playout.mark("cleared")
+    playout.pull()
+    assert playout.clear() == [PassedMark("played", 20, 0), PassedMark("cleared", 0, 20)]
+    assert (playout.played_bytes, playout.cleared_bytes) == (160, 160)
+
+
 def test_clear_throws_away_a_rest_too() -> None:
     """Half a frame behind whole ones is cleared as well, and counted in the next mark."""
     playout = Playout()

@@ -11,7 +11,7 @@ from shim.control import CallClosed, StreamStarted, WorkerStats
 from tests.shim.asterisk_media import assert_continuous
 from tests.shim.harness import CallLeg, WorkerHarness, WorkerProcess
 from tests.shim.polling import until
-from tests.shim.raw_server import TEXT, RawConnection, RawServer
+from tests.shim.raw_server import CLOSE, TEXT, RawConnection, RawServer, close_frame
 from tests.shim.samples import frame, rtp
 from tests.shim.voice_server import VoiceServer
 
@@ -44,16 +44,20 @@ async def test_malformed_datagrams() -> None:
                 leg.asterisk.send(datagram)
             leg.asterisk.send(rtp(number))
             await stream.wait("media", number + 1)
-        assert stream.payloads() == [frame(number) for number in range(20)]
+        leg.asterisk.send(rtp(20, payload=b""))  # well-formed, but nothing to pass on
+        leg.asterisk.send(rtp(21, 20 * 160))
+        await stream.wait("media", 21)
+        assert all(stream.payloads())
+        assert stream.payloads()[:20] == [frame(number) for number in range(20)]
         lines = worker.log.count("\n")
         stats = (await closed_stats(harness, worker, leg)).stats
-        assert (stats.malformed, stats.frames_in, stats.lost) == (160, 20, 0)
+        assert (stats.malformed, stats.frames_in, stats.lost) == (160, 22, 0)
         assert lines <= 5
         assert_continuous(leg.asterisk.packets)
 
 
 async def test_loss_duplicates_and_reordering() -> None:
-    """Row 26: order is kept, duplicates and late packets are dropped, gaps show, nothing freezes."""
+    """Row 26: order is kept, duplicates and late packets are dropped, gaps show."""
     numbers = [65533, 65534, 65534, 1, 0, 2, 2, 5, 4, 6]
     async with WorkerHarness() as harness, VoiceServer() as voice:
         worker = await harness.spawn()
@@ -206,14 +210,15 @@ async def test_slow_reader() -> None:
         connection.stop_reading()
         await read_on.wait()
         connection.read_again()
-        frames.extend(await connection.read_frames())
+        frames.extend(await connection.read_frames(until=CLOSE))
+        await connection.send(close_frame(1000))
 
     async with WorkerHarness() as harness, RawServer(nap, 4096) as voice:
         worker = await harness.spawn()
         leg = harness.connected_call(worker, voice.url)
         await worker.wait(StreamStarted)
         before = worker.memory_bytes()
-        await leg.asterisk.speak_for(200, 0.01)
+        await leg.asterisk.speak_for(200, 0.005)
         assert worker.memory_bytes() - before < 1 << 20
         read_on.set()
         await leg.asterisk.speak_for(25)

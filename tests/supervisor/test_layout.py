@@ -90,7 +90,8 @@ JOINERS = {
 """Modules that know several edges, and put them together; so does each `__main__`."""
 
 LAYERS = {
-    "shim.config": {"shim.agent_link", "shim.call_session"},
+    "shim.config": {"shim.call_session", "shim.link_opener"},
+    "shim.link_opener": {"shim.agent_link"},
     "shim.media_clock": {"shim.timer_fd"},
     "supervisor.ari_link": {"supervisor.ari_connection", "supervisor.ari_rest"},
     "supervisor.ari_rest": {"supervisor.ari_connection"},
