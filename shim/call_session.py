@@ -190,12 +190,13 @@ class CallSession:
             self._look_after()
 
     def _hold_frame(self) -> bytes:
-        """A frame of the hold sound if the voice server was lost, else silence."""
+        """A frame of the hold sound while a lost voice server is reached again, else silence."""
         frames = self._settings.hold_frames
-        if not frames or not self._connector.was_connected:
+        if not frames or not self._connector.reconnecting:
             return SILENT_FRAME
+        frame = frames[self._held_frames % len(frames)]
         self._held_frames += 1
-        return frames[self._held_frames % len(frames)]
+        return frame
 
     def skip_frames(self, count: int) -> None:
         """Ticks that this worker was too late for."""

@@ -52,9 +52,9 @@ class StreamConnector:
         self._log = log.bind(call_id=call.call_sid)
 
     @property
-    def was_connected(self) -> bool:
-        """Whether the voice server has been reached before."""
-        return self._connected_ns > 0
+    def reconnecting(self) -> bool:
+        """Whether a voice server that was lost is being reached again."""
+        return self._connected_ns > 0 and self._task is not None and not self._task.done()
 
     def connect(self, owner: LinkListener) -> None:
         """Begin to open a link; its `on_open` is the success.

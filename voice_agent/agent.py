@@ -71,11 +71,34 @@ class Clear(msgspec.Struct, frozen=True):
     """Stop playing and forget the audio that waits. Its marks come back at once."""
 
 
+class SendDigits(msgspec.Struct, frozen=True):
+    """Send keys (1 to 100 of 0-9, *, #, A-D) to the caller's side.
+
+    The open telephony stack takes this message; Twilio has none like it and drops it.
+    """
+
+    digits: str
+
+
 class EndCall(msgspec.Struct, frozen=True):
     """Close the stream now: audio that was not played yet is lost. Wait for a mark first."""
 
 
-Action: TypeAlias = Play | Mark | Clear | EndCall
+Action: TypeAlias = Play | Mark | Clear | SendDigits | EndCall
+
+
+class PassedMark(msgspec.Struct, frozen=True):
+    """A mark that came back, and what became of the audio between the mark before it and it.
+
+    The times are None where the other side doesn't tell: Twilio does not, the open telephony
+    stack does.
+    """
+
+    name: str
+    played_ms: int | None = None
+    cleared_ms: int | None = None
+
+
 Act: TypeAlias = Callable[[Action], None]
 
 
@@ -100,6 +123,10 @@ class Agent(Protocol):
     def on_mark(self, name: str) -> Iterable[Action]:
         """The audio before this mark was played or cleared."""
         return ()
+
+    def on_passed_mark(self, mark: PassedMark) -> Iterable[Action]:
+        """As `on_mark`, for agents that need to know what was heard. Override one of the two."""
+        return self.on_mark(mark.name)
 
     def on_stop(self) -> None:
         """The call is over, whoever ended it. Comes last, and once, if `on_start` came."""

@@ -12,13 +12,14 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from voice_agent import stream_messages
-from voice_agent.agent import Action, Agent, AgentFactory, CallMetadata
+from voice_agent.agent import Action, Agent, AgentFactory, CallMetadata, PassedMark
 from voice_agent.outbox import Outbox, OutboxFullError
 from voice_agent.stream_messages import (
     BadMessageError,
     ConnectedMessage,
     DtmfMessage,
     IncomingMessage,
+    MarkBody,
     MarkMessage,
     MediaMessage,
     StartBody,
@@ -31,21 +32,27 @@ log = structlog.get_logger()
 START_TIMEOUT_S: Final = 10.0
 """`start` follows the opening handshake at once; a connection without it is no call."""
 
+IDLE_S: Final = 30.0
+"""A stream that says nothing for so long lost its other end."""
+
 
 class StreamOrderError(Exception):
     """The peer's messages came in an order that makes no sense. The text says which."""
 
 
-async def serve_call(websocket: ServerConnection, make_agent: AgentFactory) -> None:
+async def serve_call(
+    websocket: ServerConnection, make_agent: AgentFactory, idle_s: float = IDLE_S
+) -> None:
     """Serve the call that a WebSocket carries, until either side ends it.
 
-    The WebSocket is closed with 1002 when `start` does not come first, or not in time. Otherwise
-    whoever called this closes it: with 1000, or with 1011 when this raises.
+    A stream without any message for `idle_s` is over as well. The WebSocket is closed with 1002
+    when `start` does not come first, or not in time. Otherwise whoever called this closes it:
+    with 1000, or with 1011 when this raises.
 
     Raises:
         Exception: what the agent raised, from a handler or `run` as an ExceptionGroup.
     """
-    inbox = _Inbox(websocket)
+    inbox = _Inbox(websocket, idle_s)
     try:
         start = await _receive_start(inbox)
         if start is not None:
@@ -60,8 +67,9 @@ async def serve_call(websocket: ServerConnection, make_agent: AgentFactory) -> N
 class _Inbox:
     """Receives the good messages of one WebSocket; drops and counts the bad ones."""
 
-    def __init__(self, websocket: ServerConnection) -> None:
+    def __init__(self, websocket: ServerConnection, idle_s: float) -> None:
         self.websocket = websocket
+        self._idle_s = idle_s
         self.dropped = 0
         self._kinds: set[str] = set()
 
@@ -69,8 +77,12 @@ class _Inbox:
         """The next message, None when the connection is closed."""
         while True:
             try:
-                data = await self.websocket.recv()
+                async with asyncio.timeout(self._idle_s):
+                    data = await self.websocket.recv()
             except ConnectionClosed:
+                return None
+            except TimeoutError:
+                log.warning("stream_idle", seconds=self._idle_s)
                 return None
             try:
                 return stream_messages.decode(data)
@@ -163,7 +175,7 @@ class _Session:
                     self._frames += 1
                     self._do(self._agent.on_audio(message.media.payload))
                 case MarkMessage():
-                    self._do(self._agent.on_mark(message.mark.name))
+                    self._do(self._agent.on_passed_mark(_passed(message.mark)))
                 case DtmfMessage():
                     self._do(self._agent.on_dtmf(message.dtmf.digit))
                 case StopMessage():
@@ -193,6 +205,11 @@ class _Session:
         except ConnectionClosed:
             return "disconnect"
         return "agent"
+
+
+def _passed(mark: MarkBody) -> PassedMark:
+    played, cleared = (None if ms is None else int(ms) for ms in (mark.played_ms, mark.cleared_ms))
+    return PassedMark(mark.name, played, cleared)
 
 
 def _event(message: IncomingMessage) -> str:

@@ -5,11 +5,12 @@ Pure: the environment is a mapping that goes in. The field `voice_agent_port` is
 """
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
 HEALTH_PATH = "/health"
+METRICS_PATH = "/metrics"
 
 _Host = Annotated[
     str,
@@ -24,9 +25,23 @@ _Port = Annotated[
 _Path = Annotated[
     str,
     msgspec.Meta(
-        pattern=rf"^(?!{HEALTH_PATH}$)/[^\s?#]*$",
-        description=f"a path like /media-stream, without ? or #, and not {HEALTH_PATH}",
+        pattern=rf"^(?!({HEALTH_PATH}|{METRICS_PATH})$)/[^\s?#]*$",
+        description="a path like /media-stream, without ? or #, and "
+        f"not {HEALTH_PATH} or {METRICS_PATH}",
     ),
+]
+_Count = Annotated[int, msgspec.Meta(ge=1, description="a whole number from 1")]
+_Bytes = Annotated[int, msgspec.Meta(ge=1024, description="a whole number of bytes from 1024")]
+_Seconds = Annotated[float, msgspec.Meta(gt=0, description="a number of seconds above 0")]
+_Ms = Annotated[int, msgspec.Meta(ge=0, le=5000, description="a whole number of ms, 0 to 5000")]
+_Days = Annotated[int, msgspec.Meta(ge=1, le=3650, description="a whole number of days, 1 to 3650")]
+_WebSocketUrl = Annotated[
+    str, msgspec.Meta(pattern=r"^wss?://[^\s/?#]+\S*$", description="a ws:// or wss:// URL")
+]
+_Text = Annotated[str, msgspec.Meta(description="any text")]
+_Vad = Annotated[Literal["energy", "webrtc"], msgspec.Meta(description="energy or webrtc")]
+_Turns = Annotated[
+    Literal["server_vad", "semantic_vad"], msgspec.Meta(description="server_vad or semantic_vad")
 ]
 
 
@@ -45,6 +60,32 @@ class Config(msgspec.Struct, frozen=True):
     voice_agent_port: _Port = 8081
     voice_agent_path: _Path = "/media-stream"
     agent: str = "offline"
+    voice_agent_public_url: _WebSocketUrl | None = None
+    """What callers' signatures are computed over; default: the request's own host and path."""
+    twilio_auth_token: _Text = ""
+    """Empty: signatures are not checked."""
+    voice_agent_max_calls: _Count = 1000
+    voice_agent_max_message_bytes: _Bytes = 64 * 1024
+    """A 20 ms media message has 400 bytes; a `start` with many parameters stays below too."""
+    voice_agent_idle_s: _Seconds = 30.0
+    """A stream that says nothing for so long is closed: media comes 50 times a second."""
+    voice_agent_vad: _Vad = "energy"
+    """How the offline agent hears: `energy` hears tones too, `webrtc` ignores noise."""
+    voice_agent_record_dir: _Text = ""
+    """Where calls' transcripts and timings are written. Empty: nowhere."""
+    voice_agent_record_days: _Days = 30
+    openai_url: _WebSocketUrl = "wss://api.openai.com/v1/realtime"
+    openai_api_key: _Text = ""
+    openai_model: _Text = "gpt-realtime-2.1"
+    openai_voice: _Text = "marin"
+    openai_instructions: _Text = (
+        "You answer a phone call. Be friendly and brief, one or two sentences at a time."
+    )
+    openai_transcription_model: _Text = "gpt-4o-mini-transcribe"
+    openai_turn_detection: _Turns = "server_vad"
+    openai_interrupt_ms: _Ms = 250
+    """Speech shorter than this does not cut the agent off."""
+    openai_tool_timeout_s: _Seconds = 10.0
 
 
 def read_config(environ: Mapping[str, str], agents: Collection[str]) -> Config:
@@ -59,6 +100,8 @@ def read_config(environ: Mapping[str, str], agents: Collection[str]) -> Config:
         if text := environ.get(variable):
             values[field.name] = _convert(variable, text, field.type)
     config = Config(**values)
+    if config.agent == "openai" and not config.openai_api_key:
+        raise ConfigError("OPENAI_API_KEY is '': allowed is a key, or its file OPENAI_API_KEY_FILE")
     if config.agent not in agents:
         raise ConfigError(f"AGENT is {config.agent!r}: allowed is {' or '.join(sorted(agents))}")
     return config
@@ -68,5 +111,6 @@ def _convert(variable: str, text: str, kind: Any) -> Any:
     try:
         return msgspec.convert(text, kind, strict=False)
     except msgspec.ValidationError as error:
-        allowed = kind.__metadata__[0].description
+        annotated = next((k for k in (kind, *get_args(kind)) if hasattr(k, "__metadata__")), kind)
+        allowed = annotated.__metadata__[0].description
         raise ConfigError(f"{variable} is {text!r}: allowed is {allowed}") from error

@@ -4,7 +4,7 @@ Pure. It shows everything an agent does with a call: greet, listen, answer, let 
 interrupted, react to keys, say goodbye.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from voice_agent.agent import Action, Agent, CallMetadata, Clear, EndCall, Mark, Play
@@ -23,8 +23,8 @@ class OfflineAgent(Agent):
     - `1` to `9`, `0`: it beeps that often, ten times for `0`. Other keys do nothing.
     """
 
-    def __init__(self) -> None:
-        self._speech = SpeechDetector()
+    def __init__(self, is_voice: Callable[[bytes], bool] | None = None) -> None:
+        self._speech = SpeechDetector(is_voice)
         self._unplayed: set[str] = set()
         self._answers = 0
         self._leaving = False

@@ -7,15 +7,17 @@ lets a `Clear` overtake the audio that was not sent yet.
 from collections import deque
 from typing import Final
 
-from voice_agent.agent import Action, Clear, EndCall, Mark, Play
+from voice_agent.agent import Action, Clear, EndCall, Mark, Play, SendDigits
 from voice_agent.mulaw import SAMPLE_RATE_HZ
 from voice_agent.stream_messages import (
     ClearMessage,
+    DigitsBody,
     MarkBody,
     MarkMessage,
     MediaBody,
     MediaMessage,
     OutgoingMessage,
+    SendDigitsMessage,
 )
 
 CHUNK_BYTES: Final = SAMPLE_RATE_HZ // 5
@@ -54,6 +56,8 @@ class Outbox:
             case Clear():
                 self._drop_audio()
                 self._messages.append(ClearMessage(self._stream_sid))
+            case SendDigits(digits=digits):
+                self._messages.append(SendDigitsMessage(self._stream_sid, DigitsBody(digits)))
             case EndCall():
                 self.ended = True
 

@@ -1,23 +1,25 @@
-"""The listener: calls at one path, `/health` at another, and an end within a few seconds."""
+"""The listener: calls at one path, `/health` and `/metrics`, and an end within a few seconds."""
 
 import asyncio
 import http
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
 import msgspec
 import structlog
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
-from voice_agent.config import HEALTH_PATH, Config
+from voice_agent import signature
+from voice_agent.config import HEALTH_PATH, METRICS_PATH, Config
 
-MAX_MESSAGE_BYTES: Final = 64 * 1024
-"""A 20 ms media message has 400 bytes. A `start` with many parameters stays below this too."""
 PING_S: Final = 20.0
 """A peer that vanished without a word is noticed after two of these."""
 SEND_BUFFER_BYTES: Final = 64 * 1024
@@ -43,6 +45,24 @@ class Health(msgspec.Struct):
     calls: int = 0
     calls_total: int = 0
     calls_failed: int = 0
+
+
+class _HealthMetrics(Collector):
+    """`Health`, and how many handshakes were refused and why, for Prometheus."""
+
+    def __init__(self, health: Health, refused: dict[str, int]) -> None:
+        self._health = health
+        self._refused = refused
+
+    def collect(self) -> Iterable[Metric]:
+        health = self._health
+        yield GaugeMetricFamily("voice_agent_calls_now", "Calls served now", health.calls)
+        yield CounterMetricFamily("voice_agent_calls", "Calls served", health.calls_total)
+        yield CounterMetricFamily("voice_agent_calls_failed", "Calls failed", health.calls_failed)
+        refused = CounterMetricFamily("voice_agent_refused", "Calls refused", labels=["reason"])
+        for reason, count in self._refused.items():
+            refused.add_metric([reason], count)
+        yield refused
 
 
 class BoundedConnection(ServerConnection):
@@ -77,6 +97,9 @@ class VoiceServer:
         self._handle_call = handle_call
         self._server: Server
         self.health = Health()
+        self._refused = {"signature": 0, "calls": 0}
+        self._metrics = CollectorRegistry()
+        self._metrics.register(_HealthMetrics(self.health, self._refused))
 
     @property
     def port(self) -> int:
@@ -102,7 +125,7 @@ class VoiceServer:
                 ping_interval=PING_S,
                 ping_timeout=PING_S,
                 close_timeout=CLOSE_TIMEOUT_S,
-                max_size=MAX_MESSAGE_BYTES,
+                max_size=self._config.voice_agent_max_message_bytes,
             )
         except OSError as error:
             reason = error.strerror or str(error)
@@ -129,11 +152,33 @@ class VoiceServer:
         """Answer plain HTTP; None lets the WebSocket's opening handshake go on."""
         path = request.path.partition("?")[0]
         if path == self._config.voice_agent_path:
-            return None
+            return self._admit(request)
         if path == HEALTH_PATH:
             return _respond(http.HTTPStatus.OK, msgspec.json.encode(self.health))
+        if path == METRICS_PATH:
+            metrics = generate_latest(self._metrics)
+            return _respond(http.HTTPStatus.OK, metrics, "text/plain; version=0.0.4")
         body = msgspec.json.encode({"error": f"calls are at {self._config.voice_agent_path}"})
         return _respond(http.HTTPStatus.NOT_FOUND, body)
+
+    def _admit(self, request: Request) -> Response | None:
+        """Refuse a call that nobody vouches for, or that is one too many."""
+        config = self._config
+        if config.twilio_auth_token:
+            host = request.headers.get("Host", "")
+            urls = signature.urls_of(host, request.path, config.voice_agent_public_url)
+            given = request.headers.get(signature.HEADER, "")
+            if not signature.is_signed(given, config.twilio_auth_token, urls):
+                return self._refuse("signature", http.HTTPStatus.FORBIDDEN, "not signed for us")
+        if self.health.calls >= config.voice_agent_max_calls:
+            busy = http.HTTPStatus.SERVICE_UNAVAILABLE
+            return self._refuse("calls", busy, f"{config.voice_agent_max_calls} calls are the most")
+        return None
+
+    def _refuse(self, reason: str, status: http.HTTPStatus, detail: str) -> Response:
+        self._refused[reason] += 1
+        log.warning("call_refused", reason=reason)
+        return _respond(status, msgspec.json.encode({"error": detail}))
 
     async def _serve(self, websocket: ServerConnection) -> None:
         """A call's task: here its unexpected errors end. It closes the WebSocket."""
@@ -149,10 +194,12 @@ class VoiceServer:
             self.health.calls -= 1
 
 
-def _respond(status: http.HTTPStatus, body: bytes) -> Response:
+def _respond(
+    status: http.HTTPStatus, body: bytes, content_type: str = "application/json"
+) -> Response:
     headers = Headers(
         {
-            "Content-Type": "application/json",
+            "Content-Type": content_type,
             "Content-Length": str(len(body)),
             "Connection": "close",
         }

@@ -1,9 +1,10 @@
-"""Finds out when a caller begins to speak and when a turn is over, by loudness.
+"""Finds out when a caller begins to speak and when a turn is over.
 
-Pure: frames go in, and their length is the clock. Enough for a sample and for tests; an agent
-with a speech model has its own, better detector.
+Pure: frames go in, and their length is the clock. Which frames are voice is decided by loudness
+(`is_loud`, which hears tones as well) or by whatever detector is passed in.
 """
 
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import msgspec
@@ -43,9 +44,10 @@ SpeechEvent: TypeAlias = SpeechStarted | SpeechEnded
 
 
 class SpeechDetector:
-    """Cuts a caller's audio into turns."""
+    """Cuts a caller's audio into turns; `is_voice` judges its frames (20 ms of µ-law)."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_voice: Callable[[bytes], bool] | None = None) -> None:
+        self._is_voice = is_voice or is_loud
         self._speaking = False
         self._kept = bytearray()
         """The turn so far, or, while nobody speaks, the last ms before one."""
@@ -60,7 +62,7 @@ class SpeechDetector:
         if not frame:
             return None
         self._kept += frame
-        loud = is_loud(frame)
+        loud = self._is_voice(frame)
         self._run_bytes = self._run_bytes + len(frame) if loud is not self._speaking else 0
         return self._during_turn() if self._speaking else self._between_turns()
 

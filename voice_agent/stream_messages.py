@@ -11,6 +11,9 @@ import msgspec
 
 _Sid = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
+_Ms = Annotated[str, msgspec.Meta(pattern="^[0-9]{1,12}$")]
+"""Numbers are strings in Media Streams."""
+
 
 class MediaFormat(msgspec.Struct, frozen=True, rename="camel"):
     """What the audio is: Twilio knows no other."""
@@ -43,10 +46,19 @@ class DtmfBody(msgspec.Struct, frozen=True):
     digit: Annotated[str, msgspec.Meta(pattern="^[0-9*#A-D]$")]
 
 
-class MarkBody(msgspec.Struct, frozen=True):
-    """A label."""
+class DigitsBody(msgspec.Struct, frozen=True):
+    """Keys to send to the caller's side."""
+
+    digit: str
+
+
+class MarkBody(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A label. The times are an extension of the open telephony stack: what became of the audio
+    since the mark before."""
 
     name: str
+    played_ms: _Ms | None = None
+    cleared_ms: _Ms | None = None
 
 
 class _Message(msgspec.Struct, frozen=True, rename="camel", tag_field="event"):
@@ -77,6 +89,13 @@ class DtmfMessage(_Message, frozen=True, tag="dtmf"):
     dtmf: DtmfBody
 
 
+class SendDigitsMessage(_Message, frozen=True, tag="dtmf"):
+    """To the call: send keys to the caller's side."""
+
+    stream_sid: str
+    dtmf: DigitsBody
+
+
 class MarkMessage(_Message, frozen=True, tag="mark"):
     """To the call: say when the audio before this is over. From the call: it is."""
 
@@ -99,7 +118,7 @@ class ClearMessage(_Message, frozen=True, tag="clear"):
 IncomingMessage: TypeAlias = (
     MediaMessage | MarkMessage | DtmfMessage | ConnectedMessage | StartMessage | StopMessage
 )
-OutgoingMessage: TypeAlias = MediaMessage | MarkMessage | ClearMessage
+OutgoingMessage: TypeAlias = MediaMessage | MarkMessage | ClearMessage | SendDigitsMessage
 
 
 class BadMessageError(ValueError):

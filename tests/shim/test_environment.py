@@ -1,5 +1,6 @@
 """Settings from the environment: what is read, and what one clear error says."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -112,9 +113,23 @@ def test_worker_defaults() -> None:
 
 
 @pytest.mark.parametrize("field", ["stream_ca_file", "stream_client_cert"])
-def test_certificate_files(field: str, tmp_path: object) -> None:
+def test_certificate_files(field: str, tmp_path: Path) -> None:
     """A file that is missing, or no certificate, is one error that names variable and file."""
     for path in (f"{tmp_path}/none.pem", __file__):
         config = msgspec.structs.replace(ShimConfig(), **{field: path})
         with pytest.raises(ConfigError, match=f"^{field.upper()} is '{path}': "):
             tls_context(config)
+
+
+def test_hold_sound(tmp_path: Path) -> None:
+    """The file becomes frames, its rest filled up with silence; size and presence are checked."""
+    path = tmp_path / "hold.ulaw"
+    config = ShimConfig(stream_hold_sound=str(path))
+    with pytest.raises(ConfigError, match=r"^STREAM_HOLD_SOUND is '.*hold.ulaw': No such file"):
+        config.stream_settings()
+    path.write_bytes(b"\x01" * 159)
+    with pytest.raises(ConfigError, match=r": 159 bytes, allowed are 160 to 4800000 bytes"):
+        config.stream_settings()
+    path.write_bytes(b"\x01" * 161)
+    assert config.stream_settings().hold_frames == (b"\x01" * 160, b"\x01" + b"\xff" * 159)
+    assert ShimConfig().stream_settings().hold_frames == ()

@@ -87,19 +87,19 @@ class VoiceServer:
     def __init__(self, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.streams: list[VoiceStream] = []
         self._tls = tls
-        self._port = port
+        self.port = port
         self._server: Server
 
     @property
     def url(self) -> str:
         """Where the worker finds it."""
-        return f"{'wss' if self._tls else 'ws'}://127.0.0.1:{self._port}/media"
+        return f"{'wss' if self._tls else 'ws'}://127.0.0.1:{self.port}/media"
 
     async def __aenter__(self) -> "VoiceServer":
         self._server = await serve(
-            self._accept, "127.0.0.1", self._port, ssl=self._tls, compression=None
+            self._accept, "127.0.0.1", self.port, ssl=self._tls, compression=None
         )
-        self._port = next(iter(self._server.sockets)).getsockname()[1]
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
         return self
 
     async def __aexit__(

@@ -33,13 +33,19 @@ PURE = {
     "supervisor.port_table",
     "supervisor.worker_health",
     "voice_agent.agent",
+    "voice_agent.call_outputs",
     "voice_agent.config",
+    "voice_agent.conversation",
     "voice_agent.mulaw",
     "voice_agent.offline_agent",
     "voice_agent.outbox",
+    "voice_agent.realtime_call",
+    "voice_agent.realtime_messages",
+    "voice_agent.signature",
     "voice_agent.sounds",
     "voice_agent.speech",
     "voice_agent.stream_messages",
+    "voice_agent.voice_run",
 }
 """What goes in and what comes out is all there is to them: no loop, no socket, no clock."""
 
@@ -86,6 +92,7 @@ JOINERS = {
     "supervisor.stream_control",
     "supervisor.supervise",
     "voice_agent.agent_session",
+    "voice_agent.openai_agent",
 }
 """Modules that know several edges, and put them together; so does each `__main__`."""
 

@@ -17,13 +17,16 @@ def test_defaults() -> None:
 def test_all_settings() -> None:
     """Other variables are nobody's business here."""
     environ = {
+        "OPENAI_API_KEY": "sk",
         "VOICE_AGENT_HOST": "::1",
         "VOICE_AGENT_PORT": "0",
         "VOICE_AGENT_PATH": "/calls/stream",
         "AGENT": "openai",
         "HOME": "/root",
     }
-    assert read_config(environ, AGENTS) == Config("::1", 0, "/calls/stream", "openai")
+    assert read_config(environ, AGENTS) == Config(
+        "::1", 0, "/calls/stream", "openai", openai_api_key="sk"
+    )
 
 
 @pytest.mark.parametrize(

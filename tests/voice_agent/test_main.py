@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from loadtest.realtime_stand_in import RealtimeStandIn
 from tests.voice_agent.stream_client import StreamClient
-from voice_agent.sounds import GREETING
+from voice_agent.mulaw import silence
+from voice_agent.sounds import GREETING, tone
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,9 +34,9 @@ async def start(folder: Path, **settings: str) -> Process:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[tuple[Process, int]]:
+async def running(folder: Path, **settings: str) -> AsyncIterator[tuple[Process, int]]:
     """The program and its port, once it listens."""
-    process = await start(folder, VOICE_AGENT_PORT="0")
+    process = await start(folder, VOICE_AGENT_PORT="0", **settings)
     try:
         assert process.stderr
         async with asyncio.timeout(10):
@@ -93,7 +95,55 @@ async def test_a_bad_setting_is_one_line_and_its_own_exit_code(tmp_path: Path) -
     """So that a supervisor of processes knows that trying again is no use."""
     code, output = await failure(await start(tmp_path, AGENT="gpt"))
     assert code == os.EX_CONFIG
-    assert output == "voice_agent: AGENT is 'gpt': allowed is offline\n"
+    assert output == "voice_agent: AGENT is 'gpt': allowed is offline or openai\n"
+
+
+async def test_the_model_needs_a_key(tmp_path: Path) -> None:
+    """From the environment or a file; a file that can't be read is named."""
+    code, output = await failure(await start(tmp_path, AGENT="openai", OPENAI_API_KEY=""))
+    assert code == os.EX_CONFIG
+    assert output.startswith("voice_agent: OPENAI_API_KEY is '': allowed is a key")
+    missing = str(tmp_path / "missing")
+    code, output = await failure(
+        await start(tmp_path, AGENT="openai", OPENAI_API_KEY="", OPENAI_API_KEY_FILE=missing)
+    )
+    assert code == os.EX_CONFIG
+    assert output.startswith(f"voice_agent: OPENAI_API_KEY_FILE is {missing!r}: allowed is ")
+
+
+async def test_a_key_from_a_file_starts_the_model(tmp_path: Path) -> None:
+    """Surrounding white space is no part of it, and it is not in the log."""
+    key = tmp_path / "key"
+    key.write_text("sk-from-file\n")
+    settings = {"OPENAI_API_KEY": "", "OPENAI_API_KEY_FILE": str(key)}
+    async with RealtimeStandIn() as api:
+        async with (
+            running(tmp_path, AGENT="openai", OPENAI_URL=api.url, **settings) as (process, port),
+            StreamClient(port) as client,
+        ):
+            await client.begin()
+            await client.hear()
+            process.terminate()
+            _, log = await process.communicate()
+        [session] = api.sessions
+        assert session.websocket.request
+        assert session.websocket.request.headers["Authorization"] == "Bearer sk-from-file"
+    assert b"sk-from-file" not in log
+
+
+@pytest.mark.parametrize(("vad", "hears_all"), [("energy", True), ("webrtc", False)])
+async def test_the_offline_agent_hears_as_is_set(tmp_path: Path, vad: str, hears_all: bool) -> None:
+    """By loudness a tone is a turn; to WebRTC's detector a steady 620 Hz is noise in no time."""
+    spoken = tone(620, 1500)
+    async with (
+        running(tmp_path, VOICE_AGENT_VAD=vad) as (_, port),
+        StreamClient(port) as client,
+    ):
+        await client.begin()
+        await client.hear_and_return()
+        await client.speak(spoken + silence(1000))
+        answer = await client.hear_and_return()
+    assert (spoken in answer) == hears_all
 
 
 async def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:

@@ -7,16 +7,18 @@ from functools import partial
 
 import aiohttp
 import pytest
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.voice_agent.conftest import serving
-from tests.voice_agent.stream_client import StreamClient
+from tests.voice_agent.stream_client import StreamClient, until
 from voice_agent.agent import Action, Agent, CallMetadata, Play
 from voice_agent.agent_session import serve_call
 from voice_agent.config import Config
 from voice_agent.mulaw import silence
 from voice_agent.offline_agent import OfflineAgent
 from voice_agent.server import ListenError, VoiceServer
+from voice_agent.signature import sign
 
 
 async def get(port: int, path: str) -> tuple[int, object]:
@@ -26,6 +28,15 @@ async def get(port: int, path: str) -> tuple[int, object]:
         session.get(f"http://127.0.0.1:{port}{path}") as response,
     ):
         return response.status, await response.json()
+
+
+async def get_text(port: int, path: str) -> str:
+    """The body of a plain HTTP request."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{port}{path}") as response,
+    ):
+        return await response.text()
 
 
 async def test_health_counts_calls(server: VoiceServer) -> None:
@@ -63,6 +74,85 @@ async def test_an_address_in_use_is_named(server: VoiceServer) -> None:
         ListenError, match=f"VOICE_AGENT_PORT {server.port}: can't listen: .*in use"
     ):
         await second.__aenter__()
+
+
+async def connect_signed(server: VoiceServer, signed_url: str | None, target: str) -> int:
+    """The status of a handshake with a signature over some URL, or without one."""
+    headers = {} if signed_url is None else {"X-Twilio-Signature": sign("token", signed_url)}
+    url = f"ws://127.0.0.1:{server.port}{target}"
+    try:
+        async with connect(url, additional_headers=headers):
+            return 101
+    except InvalidStatus as refused:
+        return refused.response.status_code
+
+
+async def test_signatures_are_checked_where_there_is_a_token() -> None:
+    """The URL may have been ws:// or wss://; another token or URL, or nothing, gets 403."""
+    handle = partial(serve_call, make_agent=OfflineAgent)
+    async with VoiceServer(Config(voice_agent_port=0, twilio_auth_token="token"), handle) as server:
+        target = "/media-stream?a=b"
+        good = f"://127.0.0.1:{server.port}{target}"
+        assert await connect_signed(server, f"wss{good}", target) == 101
+        assert await connect_signed(server, f"ws{good}", target) == 101
+        assert await connect_signed(server, f"wss{good}c", target) == 403
+        assert await connect_signed(server, None, target) == 403
+
+
+async def test_behind_a_proxy_the_public_url_is_signed() -> None:
+    """What the request itself says about its host doesn't count then."""
+    config = Config(
+        voice_agent_port=0,
+        twilio_auth_token="token",
+        voice_agent_public_url="wss://voice.example.com/calls",
+    )
+    async with VoiceServer(config, partial(serve_call, make_agent=OfflineAgent)) as server:
+        own = f"ws://127.0.0.1:{server.port}/media-stream"
+        public = "wss://voice.example.com/calls"
+        assert await connect_signed(server, public, "/media-stream") == 101
+        assert await connect_signed(server, own, "/media-stream") == 403
+
+
+async def test_one_call_too_many_is_refused_and_counted() -> None:
+    """With 503; when another ends there is room again."""
+    config = Config(voice_agent_port=0, voice_agent_max_calls=1)
+    async with VoiceServer(config, partial(serve_call, make_agent=OfflineAgent)) as server:
+        async with StreamClient(server.port) as first:
+            await first.begin()
+            await first.hear()
+            with pytest.raises(InvalidStatus, match="503"):
+                await StreamClient(server.port).__aenter__()
+        await until(lambda: server.health.calls == 0)
+        async with StreamClient(server.port) as third:
+            await third.begin()
+            await third.hear()
+        metrics = await get_text(server.port, "/metrics")
+    assert 'voice_agent_refused_total{reason="calls"} 1.0' in metrics
+    assert "voice_agent_calls_total 2.0" in metrics
+
+
+async def test_a_stream_that_says_nothing_is_closed() -> None:
+    """Its other end is gone, or was never a call."""
+    handle = partial(serve_call, make_agent=OfflineAgent, idle_s=0.1)
+    async with (
+        VoiceServer(Config(voice_agent_port=0), handle) as server,
+        StreamClient(server.port) as client,
+    ):
+        await client.begin()
+        assert await client.closed() == (1000, "")
+
+
+async def test_a_message_that_is_too_large_closes_its_connection() -> None:
+    """With 1009; the limit is a setting."""
+    config = Config(voice_agent_port=0, voice_agent_max_message_bytes=2048)
+    async with (
+        VoiceServer(config, partial(serve_call, make_agent=OfflineAgent)) as server,
+        StreamClient(server.port) as client,
+    ):
+        await client.begin()
+        await client.hear()
+        await client.websocket.send("x" * 2049)
+        assert (await client.closed())[0] == 1009
 
 
 class TalkativeAgent(Agent):
