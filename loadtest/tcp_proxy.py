@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -23,7 +24,8 @@ class TcpProxy:
     """Passes bytes between a port of its own and a target, from `async with` to its end.
 
     `cut()` resets all connections. While `silent` is set nothing passes and nothing is closed.
-    While `refusing` is set new connections are reset at once. `delay_s` holds each chunk back.
+    While `refusing` is set new connections are reset at once. `delay_s` says for how long the
+    next chunk is held back.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -34,7 +36,7 @@ class TcpProxy:
         self._server: asyncio.Server
         self.port = 0
         self.refusing = False
-        self.delay_s = 0.0
+        self.delay_s: Callable[[], float] = float
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -89,8 +91,7 @@ class TcpProxy:
         with contextlib.suppress(ConnectionError):  # either side may reset: so does the other then
             while data := await reader.read(CHUNK_BYTES):
                 await self._talking.wait()
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
+                await asyncio.sleep(self.delay_s())
                 writer.write(data)
                 await writer.drain()
         writer.close()
