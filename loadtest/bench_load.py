@@ -79,7 +79,11 @@ class Load:
 
     async def __aenter__(self) -> Self:
         await self._program.__aenter__()
-        await self._program.hear()
+        try:
+            await self._program.hear()
+        except BaseException as error:
+            await self._program.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     async def __aexit__(
