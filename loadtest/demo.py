@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -51,7 +52,8 @@ def main() -> int:
     parser.add_argument("--stay", action="store_true", help="go on running until Ctrl-C")
     parser.add_argument("--call-only", action="store_true", help="only place a call")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # SIGHUP: the terminal was closed
+        signal.signal(number, signal.default_int_handler)
     settings = _settings()
     try:
         if options.call_only:
@@ -79,11 +81,12 @@ def _settings() -> dict[str, str]:
 @contextlib.contextmanager
 def _services(settings: Mapping[str, str]) -> Iterator[None]:
     """Asterisk, supervisor and voice agent under honcho, until the block ends."""
+    require_free_ports(settings)
     environment = {**settings, "ASTERISK": _choose_asterisk(settings)}
     OUT.mkdir(exist_ok=True)
     log_path = OUT / "services.log"
     print(f"starting asterisk, supervisor and voice_agent (what they say: {log_path})")
-    command = [sys.executable, "-m", "honcho", "start"]
+    command = [sys.executable, "-m", "honcho", "start", "-e", os.devnull]  # we have read .env
     with log_path.open("wb") as log:
         honcho = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -114,6 +117,35 @@ def _choose_asterisk(settings: Mapping[str, str]) -> str:
         raise DemoError(str(error)) from error
     print("Asterisk: a real one")
     return "real"
+
+
+def require_free_ports(settings: Mapping[str, str]) -> None:
+    """Make sure that whoever answers later is of this run.
+
+    Raises:
+        DemoError: a port is no number, or another program has it: perhaps another `make run`.
+    """
+    base = settings.get("ARI_BASE", "http://127.0.0.1:8088")
+    tcp, udp = socket.SOCK_STREAM, socket.SOCK_DGRAM
+    wanted = (
+        ("HTTP_PORT", settings["HTTP_PORT"], tcp),
+        ("VOICE_AGENT_PORT", settings.get("VOICE_AGENT_PORT", "8081"), tcp),
+        ("ARI_BASE", base.rstrip("/").rpartition(":")[2], tcp),
+        ("SIP_PORT", settings["SIP_PORT"], udp),
+    )
+    for variable, port, kind in wanted:
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise DemoError(f"{variable} means port {port!r}, allowed is 1 to 65535")
+        with socket.socket(socket.AF_INET, kind) as trial:
+            if kind == tcp:  # connections of an earlier run in TIME_WAIT don't matter
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(("127.0.0.1", int(port)))
+            except OSError as error:
+                raise DemoError(
+                    f"{variable} means port {port}: {error.strerror}; stop what uses it (another "
+                    "`make run`?), or set another port"
+                ) from error
 
 
 def _wait_until_ready(
