@@ -200,6 +200,12 @@ class AriRest:
                 raise
             return await self._ask(Bridge, Request("get_bridge", "GET", target))
 
+    async def get_bridge(self, bridge_id: str) -> Bridge | None:
+        """A bridge, None when there is none of this id: `GET /bridges/{id}`."""
+        with suppress(AriAbsent):
+            return await self._ask(Bridge, Request("get_bridge", "GET", path("bridges", bridge_id)))
+        return None
+
     async def add_to_bridge(self, bridge_id: str, *channel_ids: str) -> None:
         """Join channels: `POST /bridges/{id}/addChannel`. All are checked before any is added.
 

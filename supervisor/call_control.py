@@ -135,11 +135,15 @@ class CallControl:
             self.streams.connect_media(call, peer)
 
     async def _join(self, call: Call, leg: Leg, again: bool) -> None:
-        """Put a leg into the bridge, if an earlier try has not done it."""
+        """Put a leg into the bridge, if an earlier try has not done it.
+
+        The call may be over by then: what is looked at must not be made anew.
+        """
         bridge_id = self._names.bridge_id(call.call_sid)
         media_id = self._names.media_id(call.call_sid)
         channel = call.channel_id if leg is Leg.CALLER else media_id
-        if again and channel in (await self._ari.create_bridge(bridge_id)).channels:
+        bridge = await self._ari.get_bridge(bridge_id) if again else None
+        if bridge is not None and channel in bridge.channels:
             return
         await self._ari.add_to_bridge(bridge_id, channel)
 

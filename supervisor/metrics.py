@@ -15,6 +15,7 @@ class Figures(Struct, frozen=True):
     workers: list[WorkerFigures]
     outcomes: Mapping[str, int]
     ari_up: bool
+    ari_closed_without_answer: int
     loop_lag_s: float
 
 
@@ -33,6 +34,9 @@ class FiguresCollector(Collector):
         cpu = CounterMetricFamily(
             "ots_worker_cpu_seconds", "CPU time of a worker process.", labels=labels
         )
+        deaths = CounterMetricFamily(
+            "ots_worker_deaths", "Worker processes of a slot that died unasked.", labels=labels
+        )
         memory = GaugeMetricFamily(
             "ots_worker_resident_memory_bytes", "Memory of a worker process.", labels=labels
         )
@@ -44,6 +48,7 @@ class FiguresCollector(Collector):
             calls.add_metric(values, worker.calls)
             up.add_metric(values, worker.up)
             cpu.add_metric(values, worker.cpu_seconds)
+            deaths.add_metric(values, worker.deaths)
             memory.add_metric(values, worker.rss_bytes)
             for state, count in worker.ports.items():
                 ports.add_metric([*values, state], count)
@@ -53,9 +58,14 @@ class FiguresCollector(Collector):
         ari = GaugeMetricFamily(
             "ots_ari_connected", "Whether Asterisk's events come in.", value=figures.ari_up
         )
+        closed = CounterMetricFamily(
+            "ots_ari_closed_without_answer",
+            "Requests that Asterisk closed unanswered, as it does at its sessionlimit.",
+            value=figures.ari_closed_without_answer,
+        )
         lag = GaugeMetricFamily(
             "ots_supervisor_loop_lag_seconds",
             "How late the supervisor's event loop is.",
             value=figures.loop_lag_s,
         )
-        return [calls, up, cpu, memory, ports, ended, ari, lag]
+        return [calls, up, cpu, deaths, memory, ports, ended, ari, closed, lag]

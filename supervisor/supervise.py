@@ -245,6 +245,7 @@ class Supervisor:
             workers=worker_figures(self._pool.slots, self._table.calls, self._ports.table),
             outcomes=self._control.outcomes,
             ari_up=self._watch.connected,
+            ari_closed_without_answer=self._watch.ari.counters.closed_without_answer,
             loop_lag_s=self._loop_lag_s,
         )
 
