@@ -175,7 +175,7 @@ class CallQuery(Struct, frozen=True):
     ended_until: float | None = None
 
 
-class CallRejected(Exception):  # noqa: N818 - it is what happened to the order
+class CallRejected(Exception):
     """An order that can't be followed: Twilio's error code, an HTTP status, and what is wrong."""
 
     def __init__(self, code: int, status: int, message: str) -> None:
