@@ -2,7 +2,7 @@
 
 Keeps N calls up on the real Asterisk (or, with --stand-in, on the stand-in), and every few seconds
 does one of: SIGKILL or SIGSTOP a worker, SIGKILL the supervisor and start it again, cut or silence
-the connection to ARI. At the end: how many calls were placed and dropped, the gaps that callers
+the connection to ARI, replace all workers by SIGHUP. At the end: how many calls were placed and dropped, the gaps that callers
 heard, and what was left behind. Ends with status 0 only if no call was dropped and nothing is left.
 """
 
@@ -34,6 +34,7 @@ KINDS: Final = (
     "supervisor SIGKILL",
     "ARI cut",
     "ARI silent",
+    "rolling restart",
 )
 PAUSE_S: Final = (3.0, 7.0)
 """Between two faults: the system has recovered from the one before."""
@@ -58,6 +59,7 @@ class Chaos:
             "supervisor SIGKILL": self._kill_supervisor,
             "ARI cut": self._cut_ari,
             "ARI silent": self._silence_ari,
+            "rolling restart": self._replace_workers,
         }
         self._kinds = {kind: known[kind] for kind in kinds}
         self.outcomes: list[CallOutcome] = []
@@ -118,6 +120,16 @@ class Chaos:
         self._proxy.silent = True
         await asyncio.sleep(SILENCE_S)
         self._proxy.silent = False
+
+    async def _replace_workers(self) -> None:
+        renewed = len(self._stack.events("renewed"))
+        self._stack.supervisor.send(signal.SIGHUP)
+        await asyncio.to_thread(
+            self._stack.wait_until,
+            lambda: len(self._stack.events("renewed")) > renewed,
+            20,
+            "all workers are replaced",
+        )
 
 
 def _outcome(record: CallRecord) -> CallOutcome:

@@ -8,6 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 PTIME_MS: Final = 20.0
+PTIME_NS: Final = 20_000_000
 AFTERMATH_S: Final = 4.0
 """A gap within this time after a fault, and before the next one, is the fault's."""
 NEVER_NS: Final = (1 << 63) - 1
@@ -72,13 +73,15 @@ class Report(Struct, frozen=True):
 
 
 def gap_after(arrivals_ns: Sequence[int], at_ns: int, until_ns: int) -> float | None:
-    """The longest gap in ms beyond 20 in a time after a fault; None if the call was not up then."""
+    """The longest gap in ms beyond 20 in a time after a fault; None if the call was not up then.
+
+    A gap begins when the packet that didn't come was due.
+    """
     if not arrivals_ns or not arrivals_ns[0] < at_ns < arrivals_ns[-1]:
         return None
     times = np.asarray(arrivals_ns, dtype=np.int64)
-    first = max(0, int(np.searchsorted(times, at_ns)) - 1)
-    last = int(np.searchsorted(times, until_ns))
-    gaps_ms = np.diff(times[first : last + 1]) / 1e6
+    due_ns = times[:-1] + PTIME_NS
+    gaps_ms = np.diff(times)[(at_ns <= due_ns) & (due_ns < until_ns)] / 1e6
     return float(gaps_ms.max() - PTIME_MS) if len(gaps_ms) else None
 
 

@@ -60,6 +60,14 @@ def test_a_gap_is_only_one_fault_s() -> None:
     assert gaps == {"ARI cut": 0.0, "supervisor SIGKILL": 40.0}
 
 
+def test_a_gap_over_the_next_fault_is_that_one_s() -> None:
+    """The last packet came before the second fault, the next one a second after it."""
+    outcomes = [call(arrivals(0, 10, 4.995, 1000))]
+    faults = [Fault("ARI cut", 3 * SECOND), Fault("worker SIGSTOP", 5 * SECOND)]
+    gaps = {row.kind: row.max_ms for row in summarize(outcomes, faults, {}).by_kind}
+    assert gaps == {"ARI cut": 0.0, "worker SIGSTOP": 1000.0}
+
+
 def test_dropped_and_leaks() -> None:
     """Unanswered calls and calls that the far end ended are dropped; leaks make a run bad."""
     outcomes = [
