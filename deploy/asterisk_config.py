@@ -24,11 +24,12 @@ WAITS = range(301)
 PORTS_PER_CALL = 4
 """Two legs, each an even RTP port with the odd one after it (res_rtp_asterisk.c)."""
 
-FEWEST_MEDIA_PORTS = 10 * PORTS_PER_CALL
+SPARE_SHARE = 0.1
+SPARE_LEAST = 40
+"""Of Asterisk's RTP ports so many are left free, and at least `SPARE_LEAST`: each INVITE takes
+ports before Asterisk looks at `maxcalls`, and it was seen to crash when a burst found none."""
 
-SPARE_PORTS = 0.1
-"""Share of Asterisk's RTP ports that admission leaves free: other legs (outbound, snoop) need some,
-and legs of ended calls close a little late."""
+FEWEST_MEDIA_PORTS = 2 * SPARE_LEAST
 
 
 class ConfigurationError(Exception):
@@ -59,8 +60,8 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def max_calls(self) -> int:
         """Calls that Asterisk admits: what its RTP ports suffice for, less a reserve."""
-        calls = (self.rtp_end - self.rtp_start + 1) // PORTS_PER_CALL
-        return int(calls * (1 - SPARE_PORTS))
+        ports = self.rtp_end - self.rtp_start + 1
+        return int((ports - max(SPARE_LEAST, ports * SPARE_SHARE)) // PORTS_PER_CALL)
 
     @property
     def agent_wait_tries(self) -> int:

@@ -2,8 +2,9 @@
 
 Keeps N calls up on the real Asterisk (or, with --stand-in, on the stand-in), and every few seconds
 does one of: SIGKILL or SIGSTOP a worker, SIGKILL the supervisor and start it again, cut or silence
-the connection to ARI, replace all workers by SIGHUP. At the end: how many calls were placed and dropped, the gaps that callers
-heard, and what was left behind. Ends with status 0 only if no call was dropped and nothing is left.
+the connection to ARI, replace all workers by SIGHUP. At the end: how many calls were placed and
+dropped, the gaps that callers heard, and what was left behind. Ends with status 0 only if no call
+was dropped and nothing is left.
 """
 
 import argparse

@@ -6,9 +6,11 @@ from msgspec import Struct
 
 ASTERISK_PORTS_PER_CALL: Final = 4
 """Two legs, each with an RTP port and the RTCP port after it."""
-ASTERISK_SPARE: Final = 0.1
-"""Share of Asterisk's RTP ports that is left free: Asterisk itself was seen to crash when an
-ExternalMedia leg finds no port (asterisk issue 1757), and legs close a little late."""
+ASTERISK_SPARE_SHARE: Final = 0.1
+ASTERISK_SPARE_LEAST: Final = 40
+"""Of Asterisk's RTP ports this share is left free, and at least so many: Asterisk itself crashes
+when an ExternalMedia leg finds none (asterisk issue 1757), and was seen to when a burst of INVITEs
+did; legs also close a little late."""
 FD_RESERVE: Final = 64
 """Descriptors for what is no call: ARI, HTTP, workers, logs."""
 WORKER_FDS_PER_CALL: Final = 2
@@ -26,7 +28,8 @@ class Limits(Struct, frozen=True):
     @property
     def asterisk_calls(self) -> int:
         """Calls that Asterisk's RTP ports suffice for, less a reserve."""
-        return int(self.asterisk_ports / ASTERISK_PORTS_PER_CALL * (1 - ASTERISK_SPARE))
+        spare = max(ASTERISK_SPARE_LEAST, self.asterisk_ports * ASTERISK_SPARE_SHARE)
+        return max(0, int((self.asterisk_ports - spare) // ASTERISK_PORTS_PER_CALL))
 
     @property
     def worker_calls(self) -> int:

@@ -1,0 +1,136 @@
+"""How soon does the sample voice agent answer, with many conversations on one core?
+
+    python -m loadtest.conversations --calls 50 [--turns 6] [--asterisk real|stand-in] [--json FILE]
+
+Callers speak in turns to the offline agent, which is bound to one CPU and says each turn back. The
+response time is what a caller perceives: from the end of their speech to the first sound of the
+answer, PAUSE_MS of voice_agent/speech.py included, which the agent waits for before it takes a
+turn for over. The exit code is 1 unless every turn of every call was answered.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+import uvloop
+
+from loadtest import audio
+from loadtest.phone_plan import CallPlan, CallRecord
+from loadtest.recording import first_sound_ns
+from loadtest.sip_phone import SipPhone
+from loadtest.stack import Stack
+
+GREETING_S: Final = 2.5
+SPEECH_S: Final = 1.0
+PAUSE_S: Final = 3.0
+CALLS_PER_S: Final = 10.0
+MAX_CALLS: Final = 1000
+
+
+class ResponseTimes(msgspec.Struct, frozen=True):
+    """What was measured; `agent_cpu` is the voice agent's share of its core while all were up."""
+
+    calls: int
+    turns: int
+    unanswered: int
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+    agent_cpu: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.calls} conversations, {self.turns} turns, {self.unanswered} not answered; "
+            f"response time p50 {self.p50_ms:.0f}, p95 {self.p95_ms:.0f}, p99 {self.p99_ms:.0f}, "
+            f"max {self.max_ms:.0f} ms; the agent used {self.agent_cpu:.0%} of its core"
+        )
+
+
+def response_ms(record: CallRecord, turns: int) -> list[float | None]:
+    """The response time of each turn, None where no answer came before the next turn."""
+    if record.first_sent_ns is None:
+        return [None] * turns
+    times: list[float | None] = []
+    for turn in range(turns):
+        spoken_s = GREETING_S + turn * (SPEECH_S + PAUSE_S) + SPEECH_S
+        spoken_ns = record.first_sent_ns + int(spoken_s * 1e9)
+        sound_ns = first_sound_ns(record.packets, spoken_ns)
+        answered = sound_ns is not None and sound_ns < spoken_ns + PAUSE_S * 1e9
+        times.append((sound_ns - spoken_ns) / 1e6 if sound_ns is not None and answered else None)
+    return times
+
+
+def figures(records: Sequence[CallRecord], turns: int, agent_cpu: float) -> ResponseTimes:
+    """Put the turns of all calls together; raises ValueError if no turn at all was answered."""
+    every = [time_ms for record in records for time_ms in response_ms(record, turns)]
+    answered = [time_ms for time_ms in every if time_ms is not None]
+    if not answered:
+        raise ValueError("no turn of any call was answered")
+    p50, p95, p99 = (float(value) for value in np.percentile(answered, [50, 95, 99]))
+    unanswered = len(every) - len(answered)
+    return ResponseTimes(
+        len(records), len(every), unanswered, p50, p95, p99, max(answered), agent_cpu
+    )
+
+
+async def converse(stack: Stack, calls: int, turns: int) -> ResponseTimes:
+    """Place the calls, and measure the agent between the first answer and the last call's end."""
+    said = audio.silence(GREETING_S)
+    said += (audio.speech_burst(SPEECH_S) + audio.silence(PAUSE_S)) * turns
+    plan = CallPlan(to=stack.sip_uri, audio=said, seconds=len(said) / 8000 + 0.2)
+    async with SipPhone() as phone:
+        running = []
+        for _ in range(calls):
+            running.append(asyncio.create_task(phone.call(plan)))
+            await asyncio.sleep(1 / CALLS_PER_S)
+        loop = asyncio.get_running_loop()
+        began, cpu_s = loop.time(), _cpu_s(stack.agent.pid)
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        share = (_cpu_s(stack.agent.pid) - cpu_s) / (loop.time() - began)
+        return figures(await asyncio.gather(*running), turns, share)
+
+
+def bind(pid: int, cpu: int) -> None:
+    """Bind a process, all its threads, to one CPU."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {cpu})
+
+
+def _cpu_s(pid: int) -> float:
+    """CPU time of a process so far, user and system (proc_pid_stat(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest.conversations",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--calls", type=int, default=50)
+    parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--asterisk", choices=("real", "stand-in"), default="real")
+    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    options = parser.parse_args()
+    if not 1 <= options.calls <= MAX_CALLS or options.turns < 1:
+        parser.error(f"allowed are 1 to {MAX_CALLS} calls, and 1 turn or more")
+    with Stack(real=options.asterisk == "real") as stack:
+        bind(stack.agent.pid, max(os.sched_getaffinity(0)))
+        times = uvloop.run(converse(stack, options.calls, options.turns))
+    print(times)
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(times)) + b"\n")
+    return 1 if times.unanswered else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
