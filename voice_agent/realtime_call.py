@@ -82,14 +82,17 @@ class RealtimeCall:
         return out
 
     def stream_resumed(self) -> None:
-        """The phone's stream was interrupted, and with it all that this call waited for."""
+        """The phone's stream was interrupted, and with it all that this call waited for.
+
+        An answer that was not heard to its end is gone on with.
+        """
+        self._wanted = self._wanted or bool(self._unheard or self._running)
         for answer in self._unheard.values():
             answer.cut = True
             answer.marks_out = 0
         self._unheard.clear()
         for tool in self._running.values():
             tool.output = '{"error": "interrupted"}'
-        self._wanted = self._wanted or bool(self._running)
         self._running.clear()
 
     def leave(self) -> None:
