@@ -43,7 +43,8 @@ from loadtest.sip_phone import SipPhone
 from loadtest.stack import Stack, StackError
 
 SETTLE_S: Final = 20.0
-MAX_CALLS: Final = 1000
+MAX_CALLS: Final = 20_000
+LOOK_S: Final = 0.5
 MAX_RATE: Final = 200
 
 Entry = Mapping[str, Any]
@@ -69,8 +70,8 @@ class SetupFigures(msgspec.Struct, frozen=True):
     """What was measured.
 
     `set_ups_per_second` is the rate at which calls became ready, from the first to the last.
-    `setup_ms` and `stream_ms` are the two parts of `ready_ms`. None: there was
-    no call to measure.
+    `worker_memory_mb` is that of all workers after a tenth of the run, and at its end.
+    `setup_ms` and `stream_ms` are the two parts of `ready_ms`. None: there was no call to measure.
     """
 
     asterisk: str
@@ -79,6 +80,7 @@ class SetupFigures(msgspec.Struct, frozen=True):
     set_ups_per_second: float
     failed_calls: int
     left_in_asterisk: int
+    worker_memory_mb: list[float]
     ready_ms: Times | None
     setup_ms: Times | None
     stream_ms: Times | None
@@ -103,6 +105,8 @@ class SetupFigures(msgspec.Struct, frozen=True):
             f"{self.calls} calls on the {self.asterisk} Asterisk, {self.asked_per_second:g} per "
             f"second asked for, {self.set_ups_per_second:.1f} set up per second",
             *(f"{name:<20}{times}" for name, times in rows if times is not None),
+            "memory of all workers after a tenth of the run, and at its end: "
+            + ", ".join(f"{value:.1f} MB" for value in self.worker_memory_mb),
             f"failed calls: {self.failed_calls}, left in Asterisk: {self.left_in_asterisk}",
         ]
 
@@ -186,7 +190,10 @@ async def measure(options: argparse.Namespace) -> SetupFigures:
     await asyncio.to_thread(stack.__enter__)
     try:
         uri = stack.sip_uri
+        memory: list[float] = []
+        looking = asyncio.create_task(_look_at_memory(stack, memory))
         records = await place_calls(uri, options.calls, options.rate, options.hold)
+        looking.cancel()
         await asyncio.to_thread(_settle, stack)
         log = [stack.events(name) for name in ("call_placed", "stream_started", "call_ended")]
         left = await asyncio.to_thread(stack.left_in_asterisk)
@@ -202,12 +209,21 @@ async def measure(options: argparse.Namespace) -> SetupFigures:
         set_ups_per_second=rate_per_s(found),
         failed_calls=options.calls - min(audible, len(found)),
         left_in_asterisk=sum(left.values()),
+        worker_memory_mb=[memory[len(memory) // 10], memory[-1]],
         ready_ms=times([each.ready_ms for each in found]),
         setup_ms=times([each.setup_ms for each in found]),
         stream_ms=times([each.stream_ms for each in found]),
         first_packet_ms=times([first for first, _ in heard if first is not None]),
         first_audio_ms=times([sound for _, sound in heard if sound is not None]),
     )
+
+
+async def _look_at_memory(stack: Stack, found_mb: list[float]) -> None:
+    """Note the memory of all workers again and again, until cancelled."""
+    while True:
+        workers = await asyncio.to_thread(stack.workers)
+        found_mb.append(sum(worker["rss_bytes"] for worker in workers) / 1e6)
+        await asyncio.sleep(LOOK_S)
 
 
 def _settle(stack: Stack) -> None:
