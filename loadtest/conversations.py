@@ -5,7 +5,8 @@
 Callers speak in turns to the offline agent, which is bound to one CPU and says each turn back. The
 response time is what a caller perceives: from the end of their speech to the first sound of the
 answer, PAUSE_MS of voice_agent/speech.py included, which the agent waits for before it takes a
-turn for over. The exit code is 1 unless every turn of every call was answered.
+turn for over. With it comes how clean the audio was: packets that never came, and the gaps between
+those that did. The exit code is 1 unless every turn was answered and nothing was lost.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import uvloop
 
 from loadtest import audio
 from loadtest.phone_plan import CallPlan, CallRecord
-from loadtest.recording import first_sound_ns
+from loadtest.recording import continuity, first_sound_ns
 from loadtest.sip_phone import SipPhone
 from loadtest.stack import Stack
 
@@ -44,12 +45,17 @@ class ResponseTimes(msgspec.Struct, frozen=True):
     p99_ms: float
     max_ms: float
     agent_cpu: float
+    lost: int
+    gap_p99_ms: float
+    gap_max_ms: float
 
     def __str__(self) -> str:
         return (
-            f"{self.calls} conversations, {self.turns} turns, {self.unanswered} not answered; "
-            f"response time p50 {self.p50_ms:.0f}, p95 {self.p95_ms:.0f}, p99 {self.p99_ms:.0f}, "
-            f"max {self.max_ms:.0f} ms; the agent used {self.agent_cpu:.0%} of its core"
+            f"{self.calls} conversations, {self.turns} turns, {self.unanswered} not answered\n"
+            f"response time: p50 {self.p50_ms:.0f}, p95 {self.p95_ms:.0f}, p99 {self.p99_ms:.0f}, "
+            f"max {self.max_ms:.0f} ms; the agent used {self.agent_cpu:.0%} of its core\n"
+            f"audio: {self.lost} packets lost, gaps p99 {self.gap_p99_ms:.1f}, "
+            f"max {self.gap_max_ms:.1f} ms (20 are due)"
         )
 
 
@@ -74,9 +80,20 @@ def figures(records: Sequence[CallRecord], turns: int, agent_cpu: float) -> Resp
     if not answered:
         raise ValueError("no turn of any call was answered")
     p50, p95, p99 = (float(value) for value in np.percentile(answered, [50, 95, 99]))
-    unanswered = len(every) - len(answered)
+    arrivals = [[packet.at_ns for packet in record.packets] for record in records]
+    gaps_ms = np.concatenate([np.diff(times) for times in arrivals]) / 1e6
     return ResponseTimes(
-        len(records), len(every), unanswered, p50, p95, p99, max(answered), agent_cpu
+        calls=len(records),
+        turns=len(every),
+        unanswered=len(every) - len(answered),
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        max_ms=max(answered),
+        agent_cpu=agent_cpu,
+        lost=sum(continuity(record.packets).lost for record in records),
+        gap_p99_ms=float(np.percentile(gaps_ms, 99)),
+        gap_max_ms=float(gaps_ms.max()),
     )
 
 
@@ -129,7 +146,7 @@ def main() -> int:
     print(times)
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(times)) + b"\n")
-    return 1 if times.unanswered else 0
+    return 1 if times.unanswered or times.lost else 0
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ def test_figures() -> None:
     assert (figures.calls, figures.turns, figures.unanswered) == (2, 4, 2)
     assert figures.p50_ms == pytest.approx(600.0)
     assert "p50 600" in str(figures)
+    assert figures.gap_max_ms == pytest.approx(20.0)
+    assert figures.lost == 0
     with pytest.raises(ValueError, match="no turn"):
         conversations.figures([NOTHING], 2, 0.0)
 
@@ -65,5 +67,5 @@ def test_a_short_run(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loadtest.conversations", "--asterisk", "stand-in"]
     subprocess.run([*command, "--calls", "3", "--turns", "1", "--json", found], check=True)
     figures = json.loads(found.read_bytes())
-    assert (figures["turns"], figures["unanswered"]) == (3, 0)
+    assert (figures["turns"], figures["unanswered"], figures["lost"]) == (3, 0, 0)
     assert 400 < figures["p50_ms"] < 3000
