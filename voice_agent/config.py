@@ -38,6 +38,10 @@ _Days = Annotated[int, msgspec.Meta(ge=1, le=3650, description="a whole number o
 _WebSocketUrl = Annotated[
     str, msgspec.Meta(pattern=r"^wss?://[^\s/?#]+\S*$", description="a ws:// or wss:// URL")
 ]
+_HttpUrl = Annotated[
+    str, msgspec.Meta(pattern=r"^https?://[^\s/?#]+\S*$", description="an http:// or https:// URL")
+]
+_Key = Annotated[str, msgspec.Meta(pattern=r"^[^:\s]+:\S+$", description="KEY_ID:SECRET")]
 _Text = Annotated[str, msgspec.Meta(description="any text")]
 _Vad = Annotated[Literal["energy", "webrtc"], msgspec.Meta(description="energy or webrtc")]
 _Turns = Annotated[
@@ -74,6 +78,12 @@ class Config(msgspec.Struct, frozen=True):
     voice_agent_record_dir: _Text = ""
     """Where calls' transcripts and timings are written. Empty: nowhere."""
     voice_agent_record_days: _Days = 30
+    voice_agent_calls_url: _HttpUrl = "http://127.0.0.1:8080"
+    """Where the telephony stack's HTTP interface is, for `transfer_call`."""
+    voice_agent_calls_key: _Key = ""
+    """An API key of it, KEY_ID:SECRET."""
+    voice_agent_transfer_targets: _Text = "{}"
+    """Whom a caller may be transferred to: JSON, {"name": "+14155550100"}. Empty: nobody."""
     openai_url: _WebSocketUrl = "wss://api.openai.com/v1/realtime"
     openai_api_key: _Text = ""
     openai_model: _Text = "gpt-realtime-2.1"
@@ -86,6 +96,17 @@ class Config(msgspec.Struct, frozen=True):
     openai_interrupt_ms: _Ms = 250
     """Speech shorter than this does not cut the agent off."""
     openai_tool_timeout_s: _Seconds = 10.0
+
+    def transfer_targets(self) -> dict[str, str]:
+        """VOICE_AGENT_TRANSFER_TARGETS by name; raises ConfigError."""
+        text = self.voice_agent_transfer_targets
+        try:
+            return msgspec.json.decode(text, type=dict[str, str])
+        except msgspec.DecodeError as error:
+            raise ConfigError(
+                f"VOICE_AGENT_TRANSFER_TARGETS is {text!r}: allowed is a JSON object of names and "
+                'numbers or SIP URIs, as {"reception": "+14155550100"}'
+            ) from error
 
 
 def read_config(environ: Mapping[str, str], agents: Collection[str]) -> Config:
@@ -102,6 +123,8 @@ def read_config(environ: Mapping[str, str], agents: Collection[str]) -> Config:
     config = Config(**values)
     if config.agent == "openai" and not config.openai_api_key:
         raise ConfigError("OPENAI_API_KEY is '': allowed is a key, or its file OPENAI_API_KEY_FILE")
+    if config.transfer_targets() and not config.voice_agent_calls_key:
+        raise ConfigError("VOICE_AGENT_CALLS_KEY is '': to transfer calls, needed is KEY_ID:SECRET")
     if config.agent not in agents:
         raise ConfigError(f"AGENT is {config.agent!r}: allowed is {' or '.join(sorted(agents))}")
     return config

@@ -16,6 +16,7 @@ from voice_agent.realtime_call import RealtimeCall
 from voice_agent.realtime_link import RealtimeLink
 from voice_agent.realtime_messages import ClientEvent, ServerEvent, SessionSettings
 from voice_agent.tools import ToolCall, Tools, standard_tools
+from voice_agent.transfer import transfer_tool
 from voice_agent.voice_detector import VoiceDetector
 
 log = structlog.get_logger()
@@ -50,12 +51,21 @@ class KeptCalls:
             del self._calls[sid]
 
 
+def _tools_of(config: Config) -> Tools:
+    """The standard tools, and `transfer_call` where the operator says to whom."""
+    tools = standard_tools(config.openai_tool_timeout_s)
+    if targets := config.transfer_targets():
+        key = config.voice_agent_calls_key
+        tools.add(transfer_tool(config.voice_agent_calls_url, key, targets))
+    return tools
+
+
 class OpenAiAgents:
     """Makes an agent for each call; holds what they share."""
 
     def __init__(self, config: Config, tools: Tools | None = None) -> None:
         self.config = config
-        self.tools = tools or standard_tools(config.openai_tool_timeout_s)
+        self.tools = tools or _tools_of(config)
         self.kept = KeptCalls()
         folder = config.voice_agent_record_dir
         self.recorder = Recorder(Path(folder), config.voice_agent_record_days) if folder else None
@@ -85,6 +95,7 @@ class OpenAiAgent(Agent):
         self._started_s = time.time()
         self._act: Act
         self._tasks: asyncio.TaskGroup | None = None
+        self._all_heard = asyncio.Event()
         self._early: list[Output] = []
         """Tools and timers from before `run` began."""
 
@@ -155,6 +166,10 @@ class OpenAiAgent(Agent):
                 self._tasks.create_task(self._run_tool(output))
             else:
                 self._tasks.create_task(self._wait(output))
+        if self._call.all_heard:
+            self._all_heard.set()
+        else:
+            self._all_heard.clear()
         return actions
 
     async def _wait(self, later: Later) -> None:
@@ -163,7 +178,12 @@ class OpenAiAgent(Agent):
 
     async def _run_tool(self, tool: RunTool) -> None:
         started_s = time.monotonic()
-        call = ToolCall(self._call.leave, lambda digits: self._act(SendDigits(digits)))
+        call = ToolCall(
+            self._metadata.call_sid,
+            leave=self._call.leave,
+            send_digits=lambda digits: self._act(SendDigits(digits)),
+            heard=self._all_heard.wait,
+        )
         output = await self._shared.tools.run(tool.name, tool.arguments, call)
         log.info("tool_done", tool=tool.name, seconds=round(time.monotonic() - started_s, 3))
         self._apply(self._call.tool_answered(tool.call_id, output))

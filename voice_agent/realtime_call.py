@@ -100,6 +100,11 @@ class RealtimeCall:
         if self._leaving == "no":
             self._leaving = "asked"
 
+    @property
+    def all_heard(self) -> bool:
+        """Whether the caller has heard (or cut off) every answer so far."""
+        return not self._unheard
+
     # --- The caller
 
     def on_audio(self, frame: bytes, *, voiced: bool, now_s: float) -> list[Output]:

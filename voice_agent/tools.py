@@ -8,7 +8,8 @@
 ...     return f"{weekday}: 9 to 17"
 >>> tools.schemas()[0]["name"]
 'opening_hours'
->>> call = ToolCall(leave=lambda: None, send_digits=lambda digits: None)
+>>> async def heard() -> None: ...
+>>> call = ToolCall("CA1", leave=lambda: None, send_digits=lambda digits: None, heard=heard)
 >>> asyncio.run(tools.run("opening_hours", '{"weekday": "Monday"}', call))
 '"Monday: 9 to 17"'
 '''
@@ -28,9 +29,12 @@ log = structlog.get_logger()
 class ToolCall(msgspec.Struct, frozen=True):
     """What a tool may do with the call that it is used in."""
 
+    call_sid: str
     leave: Callable[[], None]
     """The next thing that the model says is the goodbye; the call ends when it was heard."""
     send_digits: Callable[[str], None]
+    heard: Callable[[], Awaitable[object]]
+    """Waits until the caller has heard all that was said so far."""
 
 
 Handler: TypeAlias = Callable[..., Awaitable[object]]

@@ -110,6 +110,7 @@ LAYERS = {
     "supervisor.status": {"supervisor.worker_slot"},
     "supervisor.worker_pool": {"supervisor.control_server", "supervisor.worker_slot"},
     "supervisor.worker_slot": {"supervisor.control_server"},
+    "voice_agent.transfer": {"voice_agent.tools"},
 }
 """Every other edge knows no edge but those that it is built on."""
 
