@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import gevent
 import msgspec
@@ -61,7 +61,7 @@ class PhoneClient:
         report = self._waiting[order.number] = AsyncResult()
         try:
             self._send(order)
-            return report.get()
+            return cast(CallReport, report.get())
         finally:
             if self._waiting.pop(order.number, None) and not report.ready():
                 self._send(HangUp(order.number))

@@ -34,16 +34,17 @@ JUDGED_S: Final = 2.0
 class CallReport(Struct, frozen=True, kw_only=True):
     """The figures of an order's call. None: there was nothing to measure, as in a short call.
 
-    `failure` says why the call failed. `set_up_ms` is the time from the INVITE to the answer,
-    `first_audio_ms` from there to the first sound. `round_trips_ms` are the audio's ways to the
-    agent and back, `barge_ins_ms` the times from the caller's first word to the agent's silence.
-    `lost` of `lost + received` packets never came. `jitter_us` is the mean of |D| of RFC 3550
-    section 6.4.1, whose running mean is the jitter of RTCP. `longest_gap_ms` between packets
-    counts the time up to the end of the call, too. `sent_per_s` and `send_late_max_ms` tell how
-    well the phone kept its own 50 packets per second.
+    `failure` says why the call failed. `invited_at_s` is a time of `time.monotonic()`.
+    `set_up_ms` is the time from the INVITE to the answer, `first_audio_ms` from there to the first
+    sound. `round_trips_ms` are the audio's ways to the agent and back, `barge_ins_ms` the times
+    from the caller's first word to the agent's silence. `lost` of `lost + received` packets never
+    came. `jitter_us` is the mean of |D| of RFC 3550 section 6.4.1, whose running mean is the jitter
+    of RTCP. `longest_gap_ms` between packets counts the time up to the end of the call, too.
+    `sent_per_s` and `send_late_max_ms` tell how well the phone kept its own 50 packets per second.
     """
 
     number: int
+    invited_at_s: float
     failure: str | None = None
     seconds: float = 0.0
     set_up_ms: float | None = None
@@ -92,7 +93,11 @@ class _Heard:
 def judge(order: CallOrder, said: Script, record: CallRecord) -> CallReport:
     """Measure a call, and say whether it was what the caller wanted."""
     if record.answered_at is None:
-        return CallReport(number=order.number, failure=_unanswered(order, record))
+        return CallReport(
+            number=order.number,
+            invited_at_s=record.invited_at,
+            failure=_unanswered(order, record),
+        )
     answered_ns, ended_ns = round(record.answered_at * 1e9), round(record.ended_at * 1e9)
     heard = _Heard(record.packets)
     first_ns = heard.first_in(answered_ns, ended_ns)
@@ -102,6 +107,7 @@ def judge(order: CallOrder, said: Script, record: CallRecord) -> CallReport:
     seconds = record.ended_at - record.answered_at
     report = CallReport(
         number=order.number,
+        invited_at_s=record.invited_at,
         seconds=seconds,
         set_up_ms=(record.answered_at - record.invited_at) * 1000,
         first_audio_ms=None if first_ns is None else (first_ns - answered_ns) / 1e6,
