@@ -64,6 +64,7 @@ def locust_command(options: argparse.Namespace, sip_uri: str, calls_file: Path) 
 
 
 def parser() -> argparse.ArgumentParser:
+    """The options of this command; those that it doesn't know are locust's."""
     options = argparse.ArgumentParser(
         prog="python -m loadtest.load",
         description=__doc__,

@@ -29,17 +29,21 @@ class PhoneGoneError(Exception):
 
 
 class PhoneClient:
-    """One phone process, from here to `close`; `on_lost` is called if it ends by itself."""
+    """One phone process at an IPv4 address, from here to `close`.
 
-    def __init__(self, on_lost: Callable[[PhoneGoneError], None]) -> None:
+    `on_lost` is called if it ends by itself.
+    """
+
+    def __init__(self, host: str, on_lost: Callable[[PhoneGoneError], None]) -> None:
         self._on_lost = on_lost
         self._waiting: dict[int, AsyncResult[CallReport]] = {}
         self._closing = False
         self._socket, theirs = socket.socketpair()
         with theirs:
             number = theirs.fileno()
+            options = ["--fd", str(number), "--host", host]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "loadtest.load_phone", "--fd", str(number)],
+                [sys.executable, "-m", "loadtest.load_phone", *options],
                 cwd=CHECKOUT,
                 pass_fds=[number],
                 stdin=subprocess.DEVNULL,
@@ -77,7 +81,8 @@ class PhoneClient:
         except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
-        self._reader.join()
+        if gevent.getcurrent() is not self._reader:  # as it is when `on_lost` closes
+            self._reader.join()
         self._socket.close()
 
     def _send(self, order: Order) -> None:

@@ -34,6 +34,7 @@ def add_options(parser: ArgumentParser) -> None:
             help=HELP[field.name],
         )
     group.add_argument("--seed", default="1", help="the callers' chance is the same for the same")
+    group.add_argument("--phone-host", default="127.0.0.1", help="the phone's own IPv4 address")
     group.add_argument("--calls-file", default="", help="write each call's figures there as JSON")
     group.add_argument(
         "--max-failed",

@@ -1,4 +1,4 @@
-"""`python -m loadtest.load_phone --fd N`: the phone of a load test, in a process of its own.
+"""`python -m loadtest.load_phone --fd N [--host A]`: the phone of a load test, in a process of its own.
 
 locust has a greenlet per caller, and nothing in its process keeps a beat of 20 ms. So calls are
 made here, by asyncio: orders (`load_plan.Order`) come in as lines of JSON on the socket that is
@@ -106,10 +106,10 @@ async def _end(call: ActiveCall) -> None:
     await asyncio.wait({call.record})
 
 
-async def run(peer: socket.socket) -> None:
-    """Serve the peer with a phone."""
+async def run(peer: socket.socket, host: str) -> None:
+    """Serve the peer with a phone at this address. OSError if it is not ours."""
     reader, writer = await asyncio.open_connection(sock=peer)
-    async with SipPhone() as phone:
+    async with SipPhone(host) as phone:
         await LoadPhone(phone, writer).serve(reader)
     writer.close()
 
@@ -118,10 +118,16 @@ def main() -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.load_phone", description=__doc__)
     parser.add_argument("--fd", type=int, required=True, help="descriptor of a connected socket")
-    peer = socket.socket(fileno=parser.parse_args().fd)
+    parser.add_argument("--host", default="127.0.0.1", help="the phone's own IPv4 address")
+    options = parser.parse_args()
+    peer = socket.socket(fileno=options.fd)
     with contextlib.suppress(PermissionError):  # it is measured how well the pace was kept
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    uvloop.run(run(peer))
+    try:
+        uvloop.run(run(peer, options.host))
+    except OSError as error:
+        sys.stderr.write(f"load_phone: {options.host}: {error}\n")
+        return 1
     return 0
 
 

@@ -1,5 +1,6 @@
 """How the callers of a load test behave, and what one call of theirs shall be. Pure."""
 
+from ipaddress import AddressValueError, IPv4Address
 from random import Random
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -106,6 +107,19 @@ def check_target(uri: str) -> None:
         raise BehaviourError(
             f"--host is {uri!r}: allowed is sip:user@host:port ({error})"
         ) from None
+
+
+def check_host(address: str) -> None:
+    """Check the phone's own address.
+
+    Raises:
+        BehaviourError: it is no IPv4 address.
+    """
+    try:
+        IPv4Address(address)
+    except AddressValueError as error:
+        allowed = f"an IPv4 address of this machine ({error})"
+        raise BehaviourError(f"--phone-host is {address!r}: allowed is {allowed}") from None
 
 
 def next_call(behaviour: Behaviour, to: str, number: int, random: Random) -> CallOrder:

@@ -10,6 +10,7 @@ unit as type; they don't count into "Aggregated", as a mean of milliseconds and 
 
 import itertools
 import logging
+import sys
 import time
 from argparse import ArgumentParser
 from pathlib import Path
@@ -17,11 +18,14 @@ from random import Random
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
+import gevent
 import msgspec
 from locust import User, events, task
 from locust.env import Environment
-from locust.exception import StopTest
+from gevent import GreenletExit
+from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
+from locust.stats import CSV_STATS_INTERVAL_SEC
 
 from loadtest.load_client import PhoneClient, PhoneGoneError
 from loadtest.load_figures import CallReport
@@ -29,6 +33,7 @@ from loadtest.load_options import add_options
 from loadtest.load_plan import (
     Behaviour,
     BehaviourError,
+    check_host,
     check_target,
     next_call,
     pause_s,
@@ -36,6 +41,8 @@ from loadtest.load_plan import (
 )
 
 CALLS: Final = ("call: set-up", "ms")
+LAST_TABLE_S: Final = CSV_STATS_INTERVAL_SEC + 0.2
+"""locust writes its tables so often, and not again at the end: the last calls would be missing."""
 CANNOT_START: Final = 78
 """Exit code when a start would fail again in the same way (EX_CONFIG in sysexits.h)."""
 
@@ -52,13 +59,11 @@ class Callers:
     def __init__(self, environment: Environment) -> None:
         options = vars(environment.parsed_options)
         self.environment = environment
-        self.to = str(environment.host or Caller.host)
-        check_target(self.to)
-        self.behaviour: Behaviour = read_behaviour(options)
+        self.to, self.behaviour = _check(environment)
         self.numbers = itertools.count(1)
         self._seed = options["seed"]
         self._calls_file = options["calls_file"]
-        self.phone = PhoneClient(self._phone_lost)
+        self.phone = PhoneClient(options["phone_host"], self._phone_lost)
 
     def random(self) -> Random:
         """The chance of the next caller: the same for the same seed."""
@@ -90,6 +95,15 @@ class Callers:
             self.environment.runner.quit()
 
 
+def _check(environment: Environment) -> tuple[str, Behaviour]:
+    """Whom to call and how, from the options. Raises BehaviourError."""
+    options = vars(environment.parsed_options)
+    to = str(environment.host or Caller.host)
+    check_target(to)
+    check_host(options["phone_host"])
+    return to, read_behaviour(options)
+
+
 def _figures(report: CallReport) -> list[tuple[tuple[str, str], float]]:
     """The rows of a call besides its set-up: (name, unit) and value."""
     single = {
@@ -114,9 +128,9 @@ class Caller(User):
     host = "sip:agent@127.0.0.1:5060"
 
     def on_start(self) -> None:
-        """Take a chance of one's own. Without a phone there is no test."""
+        """Take a chance of one's own."""
         if self.environment not in _callers:
-            raise StopTest("no calls: the options are not allowed, or there is no phone")
+            raise GreenletExit  # the options are not allowed, which has been said
         self._callers = _callers[self.environment]
         self._random = self._callers.random()
         self._began_s = time.monotonic()
@@ -135,7 +149,7 @@ class Caller(User):
         try:
             callers.tell(callers.phone.call(order))
         except PhoneGoneError as gone:
-            raise StopTest(str(gone)) from gone
+            raise StopUser from gone
 
 
 _callers: WeakKeyDictionary[Environment, Callers] = WeakKeyDictionary()
@@ -144,6 +158,18 @@ _callers: WeakKeyDictionary[Environment, Callers] = WeakKeyDictionary()
 @events.init_command_line_parser.add_listener
 def _add_options(parser: ArgumentParser, **_: Any) -> None:
     add_options(parser)
+
+
+@events.init.add_listener
+def _check_options(environment: Environment, **_: Any) -> None:
+    """End at once if the command line is wrong; a form is checked when its test starts."""
+    if environment.parsed_options is None or not environment.parsed_options.headless:
+        return
+    try:
+        _check(environment)
+    except BehaviourError as error:
+        log.error("%s", error)
+        sys.exit(CANNOT_START)
 
 
 @events.test_start.add_listener
@@ -155,7 +181,6 @@ def _begin(environment: Environment, **_: Any) -> None:
         _callers[environment] = Callers(environment)
     except BehaviourError as error:
         log.error("%s", error)
-        environment.process_exit_code = CANNOT_START
 
 
 @events.test_stop.add_listener
@@ -170,6 +195,7 @@ def _conclude(environment: Environment, **_: Any) -> None:
     """The exit code of a test: 1 if too many calls failed, or there were none."""
     if environment.process_exit_code is not None or isinstance(environment.runner, WorkerRunner):
         return
+    gevent.sleep(LAST_TABLE_S)
     calls = environment.stats.get(*CALLS)
     allowed = vars(environment.parsed_options)["max_failed"]
     environment.process_exit_code = int(calls.fail_ratio > allowed or not calls.num_requests)

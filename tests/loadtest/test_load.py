@@ -50,11 +50,11 @@ def finished(process: subprocess.Popen[str], out: Path) -> Run:
     """Wait for the end of a run, and read what it wrote."""
     printed, _ = process.communicate(timeout=PATIENCE_S)
     table, calls = out / "load_stats.csv", out / "calls.jsonl"
-    rows = list(csv.DictReader(table.open(encoding="utf-8"))) if table.exists() else []
+    lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
     return Run(
         code=process.returncode,
         printed=printed,
-        rows={row["Name"]: row for row in rows},
+        rows={row["Name"]: row for row in csv.DictReader(lines)},
         calls=read_calls(calls) if calls.exists() else [],
     )
 
@@ -139,6 +139,7 @@ def test_a_target_that_is_not_there(tmp_path: Path) -> None:
     [
         (("--barge-in", "2"), "--barge-in is '2.0': Expected `float` <= 1"),
         (("--host", "http://example.com"), "--host is 'http://example.com': allowed is sip:user@"),
+        (("--phone-host", "here"), "--phone-host is 'here': allowed is an IPv4 address"),
     ],
 )
 def test_options_that_are_not_allowed(tmp_path: Path, option: Sequence[str], line: str) -> None:
