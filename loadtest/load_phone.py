@@ -1,4 +1,4 @@
-"""`python -m loadtest.load_phone --fd N [--host A]`: the phone of a load test, in a process of its own.
+"""The phone of a load test, in a process of its own: `python -m loadtest.load_phone --fd N`.
 
 locust has a greenlet per caller, and nothing in its process keeps a beat of 20 ms. So calls are
 made here, by asyncio: orders (`load_plan.Order`) come in as lines of JSON on the socket that is

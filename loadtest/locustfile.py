@@ -20,9 +20,9 @@ from weakref import WeakKeyDictionary
 
 import gevent
 import msgspec
+from gevent import GreenletExit
 from locust import User, events, task
 from locust.env import Environment
-from gevent import GreenletExit
 from locust.exception import StopUser
 from locust.runners import MasterRunner, WorkerRunner
 from locust.stats import CSV_STATS_INTERVAL_SEC

@@ -75,7 +75,7 @@ def check(run: Run, stack: RunningStack) -> None:
     assert int(run.rows["call: set-up"]["Request Count"]) == len(run.calls)
     failed = sum(call.failure is not None for call in run.calls)
     assert int(run.rows["call: set-up"]["Failure Count"]) == failed
-    for name, values in {
+    figures: dict[str, Sequence[float | None]] = {
         "call: set-up": [call.set_up_ms for call in answered],
         "call: length": [call.seconds * 1000 for call in answered],
         "call: time to first audio": [call.first_audio_ms for call in answered],
@@ -85,7 +85,8 @@ def check(run: Run, stack: RunningStack) -> None:
         "audio: jitter": [call.jitter_us for call in answered],
         "audio: longest gap": [call.longest_gap_ms for call in answered],
         "phone: latest packet": [call.send_late_max_ms for call in answered],
-    }.items():
+    }
+    for name, values in figures.items():
         known = [value for value in values if value is not None]
         row = run.rows[name]
         assert len(known) == int(row["Request Count"]) > 0, name
