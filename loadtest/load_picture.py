@@ -72,7 +72,8 @@ def _draw_calls_up(axes: Axes, calls: Sequence[CallReport], began_s: float) -> N
     times = [at_s for at_s, _ in steps]
     axes.step(times, np.cumsum([step for _, step in steps]), where="post", color=DOT)
     failed = [call.invited_at_s - began_s for call in calls if call.failure]
-    axes.plot(failed, [0] * len(failed), "x", color=BAD, clip_on=False)
+    if failed:  # an empty, unclipped line would break the layout
+        axes.plot(failed, [0] * len(failed), "x", color=BAD, clip_on=False)
     title = f"calls up ({len(calls)} in all, {len(failed)} failed)"
     axes.set_title(title, loc="left", color=INK)
 
