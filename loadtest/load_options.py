@@ -22,21 +22,23 @@ HELP: Final = {
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add an option for each field of `Behaviour`, and those of the test as a whole."""
-    group = parser.add_argument_group("Callers")
+    """Add an option for each field of `Behaviour`, and those of the test as a whole.
+
+    Not in a group: locust's page shows only what its parser was given itself.
+    """
     for field in msgspec.structs.fields(Behaviour):
         choices = get_args(Length) if field.type is Length else None
-        group.add_argument(
+        parser.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=str if choices else float,
             choices=choices,
             default=field.default,
             help=HELP[field.name],
         )
-    group.add_argument("--seed", default="1", help="the callers' chance is the same for the same")
-    group.add_argument("--phone-host", default="127.0.0.1", help="the phone's own IPv4 address")
-    group.add_argument("--calls-file", default="", help="write each call's figures there as JSON")
-    group.add_argument(
+    parser.add_argument("--seed", default="1", help="the callers' chance is the same for the same")
+    parser.add_argument("--phone-host", default="127.0.0.1", help="the phone's own IPv4 address")
+    parser.add_argument("--calls-file", default="", help="write each call's figures there as JSON")
+    parser.add_argument(
         "--max-failed",
         type=float,
         default=0.01,

@@ -8,9 +8,12 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from urllib.parse import urlencode
 
 import pytest
 from msgspec import Struct
@@ -18,6 +21,7 @@ from msgspec import Struct
 from loadtest import load
 from loadtest.load_figures import CallReport
 from loadtest.load_picture import read_calls
+from loadtest.load_plan import Behaviour
 from loadtest.stack import free_port
 from tests.supervisor.stack import RunningStack
 
@@ -37,12 +41,10 @@ class Run(Struct):
     calls: list[CallReport]
 
 
-def command(
-    target: str, out: Path, *more: str, callers: int = CALLERS, seconds: int = 2
-) -> list[str]:
+def command(target: str, out: Path, *more: str, seconds: int = 2, web: bool = False) -> list[str]:
     """The command line of `loadtest.load`, for a stack that is there already."""
-    arguments = ["--callers", str(callers), "--seconds", str(seconds), "--out", str(out)]
-    options = load.parser().parse_args([*arguments, "--per-s", "10"])
+    arguments = ["--callers", str(CALLERS), "--seconds", str(seconds), "--out", str(out)]
+    options = load.parser().parse_args([*arguments, "--per-s", "10", *["--web"] * web])
     return [*load.locust_command(options, target, out / "calls.jsonl"), *more]
 
 
@@ -149,6 +151,40 @@ def test_options_that_are_not_allowed(tmp_path: Path, option: Sequence[str], lin
     assert run.code == 78, run.printed
     assert line in run.printed
     assert "Traceback" not in run.printed
+
+
+def test_on_the_web_page(tmp_path: Path) -> None:
+    """The form has a field for each option of the callers; what it says is done."""
+    nobody = f"sip:agent@127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    port = free_port(socket.SOCK_STREAM)
+    arguments = command(nobody, tmp_path, "--web-port", str(port), web=True)
+    with start(arguments) as process:
+        try:
+            page = _fetch(f"http://127.0.0.1:{port}/")
+            shown = json.loads(page.partition("templateArgs = ")[2].splitlines()[0].rstrip(";"))
+            assert set(Behaviour.__struct_fields__) <= set(shown["extra_options"])
+            form = urlencode({"user_count": 3, "spawn_rate": 3, "host": nobody, "patience_s": 0.5})
+            _fetch(f"http://127.0.0.1:{port}/swarm", form.encode())
+            deadline = time.monotonic() + PATIENCE_S
+            while "no answer within 0.5 s" not in _fetch(f"http://127.0.0.1:{port}/stats/requests"):
+                assert time.monotonic() < deadline, "no failure on the page"
+                time.sleep(0.1)
+        finally:
+            process.terminate()
+            process.communicate(timeout=PATIENCE_S)
+
+
+def _fetch(url: str, form: bytes | None = None) -> str:
+    """Get a page, or send a form to it, as soon as somebody listens."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, form, timeout=10) as answer:
+                content: bytes = answer.read()
+            return content.decode()
+        except urllib.error.URLError:
+            assert time.monotonic() < deadline, f"nobody listens at {url}"
+            time.sleep(0.1)
 
 
 def test_the_phone_dies(tmp_path: Path) -> None:
