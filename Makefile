@@ -4,8 +4,10 @@ PATH := $(PATH):$(HOME)/.local/bin
 RUN := uv run --no-sync
 CALLS ?= 300
 BENCH_SECONDS ?= 10
+CALLERS ?= $(if $(REAL),50,200)
+LOAD_SECONDS ?= 60
 
-.PHONY: help setup run demo call test check format bench chaos
+.PHONY: help setup run demo call test check format bench chaos load
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -37,6 +39,10 @@ bench: setup  ## what a call costs a worker, beside a floor in C and a textbook 
 
 chaos: setup  ## kill everything for a minute, and count the calls
 	@$(RUN) python -m loadtest.chaos --minutes 1 --calls 20
+
+load: setup  ## 200 simulated callers, with locust; REAL=1: 50 on the real Asterisk; WEB=1: its web page
+	@$(RUN) python -m loadtest.load --callers $(CALLERS) --seconds $(LOAD_SECONDS) \
+		$(if $(REAL),--real) $(if $(WEB),--web) $(LOAD_OPTIONS)
 
 format: setup  ## put the sources into shape
 	@$(RUN) ruff check --fix
