@@ -129,5 +129,6 @@ def _logs(seen: Seen) -> Iterator[str]:
     if not seen.logs:
         yield "No log was given (`--logs`)."
     for log in seen.logs:
-        found = ", ".join(f"{hits} lines with a {kind}" for kind, hits in log.hits.items()) or "nothing found"
-        yield f"- {log.path}: {log.problem or f'{log.lines} lines searched: {found}'}"
+        found = ", ".join(f"{hits} lines with a {kind}" for kind, hits in log.hits.items())
+        searched = f"{log.lines} lines searched: {found or 'nothing found'}"
+        yield f"- {log.path}: {log.problem or searched}"
