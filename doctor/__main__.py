@@ -26,9 +26,10 @@ import msgspec
 from doctor import examination
 from doctor.access_rules import is_loopback
 from doctor.evidence import Access, Origin, report
-from doctor.examination import CHECKS, ClockProbe, Orders, Seen
+from doctor.examination import CHECKS, ClockProbe, Orders
 from doctor.finding import as_json, as_text, exit_code
 from doctor.machine_probes import look_at_clock
+from doctor.seen import Seen
 from doctor.settings import Settings, read_settings
 from shim.environment import is_secret
 

@@ -5,21 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
+from doctor.facts import AuditFacts
 
 CHAIN: Final = "supervisor.audit_chain"
-
-
-class AuditFacts(Struct, frozen=True):
-    """What the verification of the chain said. `path` empty: no audit log is kept.
-
-    `head` is the last line's hash: noted elsewhere, it shows later that no line was rewritten.
-    """
-
-    path: str = ""
-    lines: int = 0
-    head: str = ""
-    problem: str = ""
 
 
 def look_at_audit_log(config: object) -> AuditFacts | None:

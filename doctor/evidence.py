@@ -9,10 +9,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from doctor.audit import AuditFacts
-from doctor.examination import Seen
-from doctor.facts import TlsFacts
+from doctor.facts import AuditFacts, TlsFacts
 from doctor.finding import Finding, in_order
+from doctor.seen import Seen
 
 NOT_SEEN: Final = "not looked at"
 BLIND_SPOTS: Final = (

@@ -12,20 +12,12 @@ from msgspec import Struct
 
 from doctor import access_rules, machine_probes, machine_rules, network_rules, port_probe
 from doctor.access_rules import Doors
-from doctor.audit import AuditFacts, look_at_audit_log
-from doctor.facts import (
-    AriFacts,
-    ClockFacts,
-    NameFacts,
-    PathFacts,
-    PortFacts,
-    SipFacts,
-    SupervisorFacts,
-    VoiceServerFacts,
-)
+from doctor.audit import look_at_audit_log
+from doctor.facts import ClockFacts
 from doctor.finding import Finding, error
 from doctor.peer_probes import look_at_ari, look_at_sip, look_at_voice_server
 from doctor.phi_scan import PhiFacts, scan
+from doctor.seen import Seen
 from doctor.settings import ENV_FILE, Settings
 from doctor.tls_probe import look_up
 from shim.config import ShimConfig, tls_context
@@ -62,21 +54,6 @@ class Orders(Struct, frozen=True):
     sip_ca_file: str = ""
     logs: tuple[Path, ...] = ()
     look_at_clock: ClockProbe = machine_probes.look_at_clock
-
-
-class Seen(Struct):
-    """What was seen of peers, and of what could be read by others; empty where nobody looked."""
-
-    ari: AriFacts | None = None
-    voice_servers: list[VoiceServerFacts] = []
-    sip: SipFacts | None = None
-    supervisor: SupervisorFacts | None = None
-    ports: PortFacts | None = None
-    clock: ClockFacts | None = None
-    names: tuple[NameFacts, NameFacts] | None = None
-    paths: list[PathFacts] = []
-    audit: AuditFacts | None = None
-    logs: list[PhiFacts] = []
 
 
 async def look(settings: Settings, orders: Orders) -> Seen:

@@ -142,3 +142,15 @@ class PathFacts(Struct, frozen=True):
     setting: str
     path: str
     mode: int
+
+
+class AuditFacts(Struct, frozen=True):
+    """What the verification of the chain said. `path` empty: no audit log is kept.
+
+    `head` is the last line's hash: noted elsewhere, it shows later that no line was rewritten.
+    """
+
+    path: str = ""
+    lines: int = 0
+    head: str = ""
+    problem: str = ""
