@@ -90,7 +90,8 @@ def test_all_well(tmp_path: Path) -> None:
     """Before the supervisor is started and while it runs: nothing found, exit code 0."""
     log = tmp_path / "a.log"
     log.write_text('{"event": "call_ended", "call_id": "CA00"}\n')
-    with RunningStack(start=("asterisk", "agent")) as stack:
+    settings = {"RTP_PORT_START": "26000", "RTP_PORT_END": "26499"}  # no other stack's
+    with RunningStack(start=("asterisk", "agent"), settings=settings) as stack:
         arguments = ("--skip", OF_THE_MACHINE, "--logs", str(log))
         assert examine(stack.environment, tmp_path, *arguments) == (0, [])
         stack.start_supervisor()
