@@ -5,7 +5,7 @@ RUN := uv run --no-sync
 CALLS ?= 300
 BENCH_SECONDS ?= 10
 
-.PHONY: help setup run demo call test check format bench chaos
+.PHONY: help setup run demo call test check format bench chaos images doctor
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -37,6 +37,12 @@ bench: setup  ## what a call costs a worker, beside a floor in C and a textbook 
 
 chaos: setup  ## kill everything for a minute, and count the calls
 	@$(RUN) python -m loadtest.chaos --minutes 1 --calls 20
+
+images:  ## container images of all programs, with docker, podman or buildah
+	@deploy/docker/build.sh
+
+doctor: setup  ## what is wrong with this machine, and how to mend it
+	@$(RUN) ots-doctor
 
 format: setup  ## put the sources into shape
 	@$(RUN) ruff check --fix
