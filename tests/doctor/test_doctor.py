@@ -26,7 +26,7 @@ OF_THE_MACHINE = "clock,dns,limits,cpu,memory,disk"
 """What this machine's owner decides, not the test."""
 FULL_RUN_DIR = """
 mount -t tmpfs -o size=1m,mode=0700 tmpfs "$RUN_DIR"
-exec prlimit --nofile=200:200 -- "$@"
+exec prlimit --nofile=150:150 -- "$@"
 """
 
 
@@ -102,7 +102,7 @@ def test_all_well(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit(1) is missing")
 def test_a_dozen_things_wrong(tmp_path: Path) -> None:
     """Each is found, once."""
-    (tmp_path / ".env").write_text("MAX_CALLS=100\nARI_PASSWORT=x\n")
+    (tmp_path / ".env").write_text("MAX_CALLS=100\nRTP_PORT_STRAT=1\n")
     (tmp_path / ".env").chmod(0o644)
     (tmp_path / "a.log").write_text("call from +15551234567\n")
     (tmp_path / "run").mkdir()
