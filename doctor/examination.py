@@ -1,6 +1,7 @@
 """Joins probes and rules: looks at what is wanted, then judges what was seen."""
 
 import asyncio
+import os
 import socket
 import ssl
 import time
@@ -22,7 +23,7 @@ from doctor.settings import ENV_FILE, Settings
 from doctor.tls_probe import look_up
 from shim.config import ShimConfig, tls_context
 from supervisor.admission import Limits
-from supervisor.config import SupervisorConfig
+from supervisor.config import TOKEN_FILE, SupervisorConfig
 
 CHECKS: Final = (
     "configuration",
@@ -97,7 +98,13 @@ async def _sip(seen: Seen, orders: Orders) -> None:
 
 async def _supervisor(seen: Seen, config: SupervisorConfig) -> None:
     http = (config.http_host, config.http_port)
-    seen.supervisor = await port_probe.look_at_supervisor(config.run_path(), http)
+    made = config.run_path() / TOKEN_FILE
+    token = config.api_token or (made.read_text(encoding="ascii") if _readable(made) else "")
+    seen.supervisor = await port_probe.look_at_supervisor(config.run_path(), http, token)
+
+
+def _readable(path: Path) -> bool:
+    return os.access(path, os.R_OK)
 
 
 async def _ari(seen: Seen, config: SupervisorConfig) -> None:

@@ -69,25 +69,25 @@ class NameFacts(Struct, frozen=True):
 class PortFacts(Struct, frozen=True):
     """Ports of this machine; ranges include both ends.
 
-    `taken` are the UDP ports bound at the media address, `leased` those that the supervisor itself
-    gave to calls; `ephemeral` is the kernel's range for sockets that don't ask for a port, but for
-    those `reserved`.
+    `taken` are the UDP ports bound at the media address; `leased` is how many the supervisor
+    gave to calls, None if it doesn't say. `ephemeral` is the kernel's range for sockets that don't
+    ask for a port, but for those `reserved`.
     """
 
     taken: frozenset[int]
-    leased: int
+    leased: int | None
     http_problem: str
     ephemeral: tuple[int, int]
     reserved: tuple[tuple[int, int], ...]
 
 
 class SupervisorFacts(Struct, frozen=True):
-    """Whether a supervisor has the run directory, and what its /health says."""
+    """Whether a supervisor has the run directory, and what its /health says to us."""
 
     runs: bool
     status: str = ""
     reason: str = ""
-    leased: int = 0
+    leased: int | None = 0
 
 
 class AriFacts(Struct, frozen=True):

@@ -95,7 +95,7 @@ def judge_ports(
 ) -> Iterator[Finding]:
     """Port ranges, both ends included. Overlaps of ours and Asterisk's are refused settings."""
     taken = sorted(port for port in ports.taken if media[0] <= port <= media[1])
-    foreign = len(taken) - ports.leased
+    foreign = len(taken) - ports.leased if ports.leased is not None else 0
     if foreign > 0:
         many = foreign > TAKEN_SHARE * (media[1] - media[0] + 1)
         yield (error if many else warning)(

@@ -19,7 +19,7 @@ KERNEL: Final = Path("/proc/sys/net/ipv4")
 TIMEOUT_S: Final = 5.0
 
 
-def look_at_ports(media_host: str, http: tuple[str, int], leased: int) -> PortFacts:
+def look_at_ports(media_host: str, http: tuple[str, int], leased: int | None) -> PortFacts:
     """The kernel's tables; and a try to listen where the supervisor will."""
     tables = [Path(f"/proc/net/{name}").read_text() for name in _udp_tables()]
     low, high = (KERNEL / "ip_local_port_range").read_text().split()
@@ -69,21 +69,22 @@ def _why_taken(host: str, port: int) -> str:
     return ""
 
 
-async def look_at_supervisor(run_dir: Path, http: tuple[str, int]) -> SupervisorFacts:
-    """Whether one has the run directory's lock, and what it says of itself."""
+async def look_at_supervisor(run_dir: Path, http: tuple[str, int], token: str) -> SupervisorFacts:
+    """Whether one has the run directory's lock, and what it says of itself to who has the token."""
     if not _is_locked(run_dir):
         return SupervisorFacts(runs=False)
     try:
-        health = await asyncio.to_thread(_health, *http)
+        health = await asyncio.to_thread(_health, *http, token)
     except (OSError, msgspec.DecodeError) as error:
-        return SupervisorFacts(runs=True, reason=f"/health: {error}")
-    workers = health.get("workers", [])  # a stranger without credentials sees a bare status
-    down = [str(worker["worker"]) for worker in workers if worker["state"] != "up"]
-    ari = health.get("ari", {}).get("reason", "")
+        return SupervisorFacts(runs=True, reason=f"/health: {error}", leased=None)
+    if "workers" not in health:  # what strangers get to hear
+        return SupervisorFacts(runs=True, status=health["status"], leased=None)
+    workers = health["workers"]
+    down = [str(worker["worker"]) for worker in workers if worker["state"] != "ready"]
     return SupervisorFacts(
         runs=True,
         status=health["status"],
-        reason=ari or (f"worker {', '.join(down)} not up" if down else ""),
+        reason=health["ari"]["reason"] or (f"worker {', '.join(down)} not up" if down else ""),
         leased=sum(worker["ports"]["leased"] for worker in workers),
     )
 
@@ -102,10 +103,11 @@ def _is_locked(directory: Path) -> bool:
     return False
 
 
-def _health(host: str, port: int) -> dict[str, Any]:
+def _health(host: str, port: int, token: str) -> dict[str, Any]:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
             body = answer.read()
     except urllib.error.HTTPError as error:
         body = error.read()

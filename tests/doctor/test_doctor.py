@@ -98,6 +98,19 @@ def test_all_well(tmp_path: Path) -> None:
         assert examine(stack.environment, tmp_path, *arguments) == (0, [])
 
 
+def test_degraded_supervisor(tmp_path: Path) -> None:
+    """A supervisor that has lost its Asterisk says so, and why."""
+    with RunningStack() as stack:
+        stack.asterisk.stop()
+        stack.wait_until(lambda: not stack.is_ok(), 10, "the supervisor notices")
+        code, findings = examine(stack.environment, tmp_path, "--skip", f"{OF_THE_MACHINE},ports")
+    assert code == 2
+    said = {finding["name"]: finding["what"] for finding in findings}
+    assert sorted(said) == ["ari.unreachable", "supervisor.degraded"]
+    assert "degraded" in said["supervisor.degraded"]
+    assert "refused" in said["supervisor.degraded"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit(1) is missing")
 def test_a_dozen_things_wrong(tmp_path: Path) -> None:

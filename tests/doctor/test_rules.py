@@ -167,6 +167,7 @@ def test_names(own: NameFacts, root: NameFacts, found: list[str]) -> None:
 def test_ports() -> None:
     """Taken by others, not by our own calls; the kernel's own range, unless it is reserved."""
     assert ports(taken=frozenset({20000, 5}), leased=1) == []
+    assert ports(taken=frozenset({20000, 5}), leased=None) == []
     assert ports(taken=frozenset({20000, 20001}), leased=1) == ["warning ports.taken"]
     assert ports(taken=frozenset(range(20000, 22000))) == ["error ports.taken"]
     assert ports(ephemeral=(29000, 60999)) == ["warning ports.ephemeral"]
