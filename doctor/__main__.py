@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -34,6 +35,7 @@ from doctor.settings import Settings, read_settings
 from shim.environment import is_secret
 
 PACKAGES: Final = ("open-telephony-stack", "aiohttp", "msgspec", "picows", "uvloop", "websockets")
+SIP_TLS_PORT: Final = 5061
 MACHINE_ID: Final = Path("/etc/machine-id")
 RETENTION: Final = ("record", "retention", "audit", "share_numbers")
 """Parts of the names of settings that say what is kept or passed on."""
@@ -75,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
         "--skip", type=_checks, default=(), metavar="CHECK,…", help=f"of {', '.join(CHECKS)}"
     )
     parser.add_argument(
-        "--sip", default="", metavar="HOST[:PORT]", help="also SIP's TLS side, as a trunk sees it"
+        "--sip",
+        type=_address,
+        metavar="HOST[:PORT]",
+        help="also SIP's TLS side, as trunks see it",
     )
     parser.add_argument("--sip-ca", default="", metavar="FILE", help="CA for it (or the system's)")
     parser.add_argument(
@@ -85,6 +90,17 @@ def _parser() -> argparse.ArgumentParser:
         "--evidence", type=Path, metavar="FILE", help="write a HIPAA evidence report (Markdown)"
     )
     return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    try:
+        url = urlsplit(f"//{text}")
+        host, port = url.hostname, url.port or SIP_TLS_PORT
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error}") from error
+    if not host:
+        raise argparse.ArgumentTypeError(f"{text!r}: allowed is HOST or HOST:PORT")
+    return host, port
 
 
 def _checks(text: str) -> tuple[str, ...]:

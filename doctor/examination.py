@@ -43,15 +43,14 @@ CHECKS: Final = (
     "logs",
 )
 """The first parts of findings' names: what can be skipped."""
-SIP_TLS_PORT: Final = 5061
 ClockProbe: TypeAlias = Callable[[], ClockFacts]
 
 
 class Orders(Struct, frozen=True):
-    """What to look at besides what the settings name. `sip` is host[:port], empty: nothing."""
+    """What to look at besides what the settings name. `sip` is host and port; None: nothing."""
 
     wanted: frozenset[str] = frozenset(CHECKS)
-    sip: str = ""
+    sip: tuple[str, int] | None = None
     sip_ca_file: str = ""
     logs: tuple[Path, ...] = ()
     look_at_clock: ClockProbe = machine_probes.look_at_clock
@@ -60,6 +59,7 @@ class Orders(Struct, frozen=True):
 async def look(settings: Settings, orders: Orders) -> Seen:
     """Ask all peers, at the same time, and look at ports, paths and logs."""
     seen, wanted = Seen(), orders.wanted
+    sip_tls = ssl.create_default_context(cafile=orders.sip_ca_file or None)
     config = settings.supervisor
     if "clock" in wanted:
         seen.clock = orders.look_at_clock()
@@ -68,8 +68,8 @@ async def look(settings: Settings, orders: Orders) -> Seen:
     async with asyncio.TaskGroup() as tasks:
         if "dns" in wanted:
             tasks.create_task(_names(seen))
-        if "sip-tls" in wanted and orders.sip:
-            tasks.create_task(_sip(seen, orders))
+        if "sip-tls" in wanted and orders.sip is not None:
+            tasks.create_task(_sip(seen, orders.sip, sip_tls))
         if config is not None:
             tasks.create_task(_supervisor(seen, config))
             if "ari" in wanted:
@@ -90,10 +90,8 @@ async def _names(seen: Seen) -> None:
     seen.names = (await look_up(own), await look_up(root))
 
 
-async def _sip(seen: Seen, orders: Orders) -> None:
-    host, _, port = orders.sip.partition(":")
-    context = ssl.create_default_context(cafile=orders.sip_ca_file or None)
-    seen.sip = await look_at_sip(host, int(port or SIP_TLS_PORT), context)
+async def _sip(seen: Seen, address: tuple[str, int], tls: ssl.SSLContext) -> None:
+    seen.sip = await look_at_sip(*address, tls)
 
 
 async def _supervisor(seen: Seen, config: SupervisorConfig) -> None:
@@ -141,8 +139,8 @@ def _read_log(path: Path) -> PhiFacts:
 
 
 def judge(settings: Settings, seen: Seen, orders: Orders) -> list[Finding]:
-    """All findings of the checks that are wanted."""
-    found = [*settings.findings, *_judge_peers(settings, seen), *_judge_machine(settings, orders)]
+    """Judge what was seen, and the machine itself: all findings of the checks that are wanted."""
+    found = [*settings.findings, *_judge_peers(settings, seen), *_examine_machine(settings, orders)]
     found += _judge_access(settings, seen)
     if seen.clock is not None:
         found += machine_rules.judge_clock(seen.clock)
@@ -180,7 +178,7 @@ def _judge_peers(settings: Settings, seen: Seen) -> Iterator[Finding]:
         )
 
 
-def _judge_machine(settings: Settings, orders: Orders) -> Iterator[Finding]:
+def _examine_machine(settings: Settings, orders: Orders) -> Iterator[Finding]:
     config, worker = settings.supervisor, settings.worker
     cpus = machine_probes.look_at_cpus()
     if config is not None and worker is not None:

@@ -53,8 +53,7 @@ def read_settings(own: Mapping[str, str], directory: Path) -> Settings:
     from_file = {name: value or "" for name, value in dotenv.dotenv_values(path).items()}
     environ = {**from_file, **own}
     findings = _unknown(from_file)
-    cpus = sorted(os.sched_getaffinity(0))
-    settings = Settings(
+    return Settings(
         environ=environ,
         supervisor=_read(environ, _supervisor, findings),
         worker=_read(environ, _worker, findings),
@@ -62,13 +61,15 @@ def read_settings(own: Mapping[str, str], directory: Path) -> Settings:
         voice_agent=_read(environ, lambda values: read_config(values, _agents(values)), findings),
         findings=findings,
     )
-    if settings.supervisor is not None:
-        _compare(settings.supervisor, len(cpus), findings)
-    return settings
 
 
 def _supervisor(environ: Mapping[str, str]) -> SupervisorConfig:
-    return environment.read(SupervisorConfig, environ)
+    """As the supervisor's own start does, with what it sees only by comparing and trying out."""
+    config = environment.read(SupervisorConfig, environ)
+    check(config, config.workers or len(os.sched_getaffinity(0)))
+    variable = "RTP_BIND_HOST" if config.rtp_bind_host else "EXTERNAL_MEDIA_HOST"
+    check_host(variable, config.rtp_bind_host or config.external_media_host)
+    return config
 
 
 def _worker(environ: Mapping[str, str]) -> ShimConfig:
@@ -95,16 +96,6 @@ def _read(
             _add(str(refusal), findings)
             if not left.pop(_first_word(str(refusal)), ""):
                 return None
-
-
-def _compare(config: SupervisorConfig, cpus: int, findings: list[Finding]) -> None:
-    """What the supervisor only sees by comparing settings, or by trying them out."""
-    try:
-        check(config, config.workers or cpus)
-        variable = "RTP_BIND_HOST" if config.rtp_bind_host else "EXTERNAL_MEDIA_HOST"
-        check_host(variable, config.rtp_bind_host or config.external_media_host)
-    except ConfigError as refusal:
-        _add(str(refusal), findings)
 
 
 def _add(refusal: str, findings: list[Finding]) -> None:

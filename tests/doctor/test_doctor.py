@@ -189,9 +189,18 @@ def test_evidence(asterisk_rootfs: Path, tmp_path: Path) -> None:
     assert not any(secret in text for secret in secrets)
 
 
-def test_unknown_check(tmp_path: Path) -> None:
-    """A check that there isn't is refused, with those that there are."""
-    command = [sys.executable, "-m", "doctor", "--skip", "clocks"]
-    ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--skip", "clocks"], "clocks: allowed is any of configuration"),
+        (["--sip", "host:x"], "host:x: Port could not be cast"),
+        (["--sip-ca", "/nowhere.pem"], "No such file"),
+    ],
+)
+def test_bad_arguments(arguments: list[str], said: str, tmp_path: Path) -> None:
+    """Exit code 2, and what is wrong with them."""
+    command = [sys.executable, "-m", "doctor", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert "clocks: allowed is any of configuration" in ended.stderr
+    assert said in ended.stderr

@@ -36,6 +36,15 @@ def test_nothing_set(tmp_path: Path) -> None:
     assert any("ARI_USER is not set" in finding.what for finding in settings.findings)
 
 
+def test_what_shows_only_by_trying(tmp_path: Path) -> None:
+    """An address that isn't ours, and a URL that ARI can't have: the rest is in force."""
+    bad = {"EXTERNAL_MEDIA_HOST": "127.0.0.300", "ARI_BASE": "ftp://127.0.0.1"}
+    settings = read_settings({**NEEDED, **bad, "ALLOW_UNENCRYPTED": "true"}, tmp_path)
+    assert sorted(finding.what.split()[0] for finding in settings.findings) == sorted(bad)
+    assert settings.supervisor is not None
+    assert settings.supervisor.ari_base == "http://127.0.0.1:8088"
+
+
 def test_overlap(tmp_path: Path) -> None:
     """Ranges that are right each by itself, but have ports in common."""
     (found,) = said({**NEEDED, "ASTERISK_RTP_END": "20010"}, tmp_path)
