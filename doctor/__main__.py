@@ -145,7 +145,8 @@ def _access(settings: Settings) -> Access:
         if struct is not None
         for name, value in msgspec.structs.asdict(struct).items()
     }
-    kept = [name for name in values if any(part in name for part in RETENTION)]
+    told = [name for name in values if not is_secret(name)]
+    kept = [name for name in told if any(part in name for part in RETENTION)]
     ari = str(values.get("ari_base", "not configured"))
     media = str(values.get("external_media_host", "not configured"))
     return Access(

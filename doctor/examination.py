@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from doctor import access_rules, machine_probes, machine_rules, network_rules, port_probe
@@ -118,16 +119,23 @@ async def _voice_servers(seen: Seen, config: SupervisorConfig, worker: ShimConfi
 
 def _private_paths(settings: Settings) -> dict[str, Path]:
     """What holds secrets, or what was said."""
-    paths = {ENV_FILE: Path(ENV_FILE)}
+    paths = {ENV_FILE: Path(ENV_FILE), **_named(settings, ("_dir", "_key_file", "_client_cert"))}
     if settings.supervisor is not None:
         paths["RUN_DIR"] = settings.supervisor.run_path()
-    if settings.worker is not None and settings.worker.stream_client_cert:
-        paths["STREAM_CLIENT_CERT"] = Path(settings.worker.stream_client_cert)
-    if settings.voice_agent is not None and settings.voice_agent.voice_agent_record_dir:
-        paths["VOICE_AGENT_RECORD_DIR"] = Path(settings.voice_agent.voice_agent_record_dir)
     if key_file := settings.environ.get("OPENAI_API_KEY_FILE"):
         paths["OPENAI_API_KEY_FILE"] = Path(key_file)
     return paths
+
+
+def _named(settings: Settings, endings: tuple[str, ...]) -> dict[str, Path]:
+    """Paths that are set, by variable: the names of their settings end so."""
+    return {
+        name.upper(): Path(value)
+        for program in (settings.supervisor, settings.worker, settings.voice_agent)
+        if program is not None
+        for name, value in msgspec.structs.asdict(program).items()
+        if name.endswith(endings) and value
+    }
 
 
 def _read_log(path: Path) -> PhiFacts:
@@ -186,12 +194,9 @@ def _examine_machine(settings: Settings, orders: Orders) -> Iterator[Finding]:
         yield from machine_rules.judge_limits(limits, _calls(config), worker.worker_nice)
     yield from machine_rules.judge_cpus(cpus, config.workers if config else 0)
     yield from machine_rules.judge_memory(machine_probes.look_at_memory())
-    places = {"the root": Path("/"), "this directory": Path.cwd()}
+    places = {"the root": Path("/"), "this directory": Path.cwd(), **_named(settings, ("_dir",))}
     if config is not None:
         places["RUN_DIR"] = config.run_path()
-    agent = settings.voice_agent
-    if agent is not None and agent.voice_agent_record_dir:
-        places["VOICE_AGENT_RECORD_DIR"] = Path(agent.voice_agent_record_dir)
     places |= {f"log {path.name}": path.parent for path in orders.logs}
     volumes = [machine_probes.look_at_volume(name, path) for name, path in places.items()]
     yield from machine_rules.judge_volumes(volumes)
