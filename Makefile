@@ -7,7 +7,7 @@ BENCH_SECONDS ?= 10
 CALLERS ?= $(if $(REAL),50,200)
 LOAD_SECONDS ?= 60
 
-.PHONY: help setup run demo call test check format bench chaos load
+.PHONY: help setup run demo call test check format bench chaos load images doctor
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -43,6 +43,12 @@ chaos: setup  ## kill everything for a minute, and count the calls
 load: setup  ## 200 simulated callers, with locust; REAL=1: 50 on the real Asterisk; WEB=1: its web page
 	@$(RUN) python -m loadtest.load --callers $(CALLERS) --seconds $(LOAD_SECONDS) \
 		$(if $(REAL),--real) $(if $(WEB),--web) $(LOAD_OPTIONS)
+
+images:  ## container images of all programs, with docker, podman or buildah
+	@deploy/docker/build.sh
+
+doctor: setup  ## what is wrong with this machine, and how to mend it
+	@$(RUN) ots-doctor
 
 format: setup  ## put the sources into shape
 	@$(RUN) ruff check --fix

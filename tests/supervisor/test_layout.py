@@ -11,6 +11,14 @@ CHECKOUT = Path(__file__).parents[2]
 OURS = ("deploy", "loadtest", "shim", "supervisor", "tests", "voice_agent")
 
 PURE = {
+    "deploy.doctor.access_rules",
+    "deploy.doctor.evidence",
+    "deploy.doctor.facts",
+    "deploy.doctor.finding",
+    "deploy.doctor.machine_rules",
+    "deploy.doctor.network_rules",
+    "deploy.doctor.phi_scan",
+    "deploy.doctor.seen",
     "shim.agent_messages",
     "shim.control",
     "shim.environment",
@@ -84,6 +92,8 @@ FROM_SHIM = {
 """What the supervisor takes of the worker's package: what they share, and the early check."""
 
 JOINERS = {
+    "deploy.doctor.examination",
+    "deploy.doctor.settings",
     "shim.call_session",
     "shim.stream_connector",
     "shim.worker",
@@ -97,6 +107,13 @@ JOINERS = {
 """Modules that know several edges, and put them together; so does each `__main__`."""
 
 LAYERS = {
+    "deploy.doctor.peer_probes": {
+        "deploy.doctor.tls_probe",
+        "shim.agent_link",
+        "shim.link_opener",
+        "supervisor.ari_connection",
+        "supervisor.ari_rest",
+    },
     "shim.config": {"shim.call_session", "shim.link_opener"},
     "shim.link_opener": {"shim.agent_link"},
     "shim.media_clock": {"shim.timer_fd"},
@@ -118,7 +135,7 @@ LAYERS = {
 def modules(*packages: str) -> dict[str, Path]:
     """All modules of these packages by name."""
     return {
-        f"{package}.{path.stem}": path
+        f"{package.replace('/', '.')}.{path.stem}": path
         for package in packages
         for path in sorted((CHECKOUT / package).glob("*.py"))
         if path.stem != "__init__"
@@ -148,7 +165,7 @@ def ours_in(path: Path) -> set[str]:
     return {name for name in imports(path) if name.split(".")[0] in OURS}
 
 
-PROGRAM = modules("shim", "supervisor", "voice_agent")
+PROGRAM = modules("deploy/doctor", "shim", "supervisor", "voice_agent")
 
 
 def test_the_list_of_pure_modules_is_true() -> None:
@@ -189,11 +206,14 @@ def test_the_voice_agent_stands_alone(name: str) -> None:
     assert all(module.startswith("voice_agent.") for module in ours_in(PROGRAM[name]))
 
 
-@pytest.mark.parametrize("name", sorted(modules("shim", "supervisor", "voice_agent", "deploy")))
+@pytest.mark.parametrize("name", sorted({**PROGRAM, **modules("deploy")}))
 def test_programs_do_not_import_their_tests(name: str) -> None:
-    """What runs in production knows neither tests nor load generators."""
-    path = modules("shim", "supervisor", "voice_agent", "deploy")[name]
-    assert not {module.split(".")[0] for module in ours_in(path)} & {"tests", "loadtest"}
+    """What runs in production knows neither tests nor load generators, nor who examines it."""
+    path = {**PROGRAM, **modules("deploy")}[name]
+    taken = ours_in(path)
+    assert not {module.split(".")[0] for module in taken} & {"loadtest", "tests"}
+    if not name.startswith("deploy.doctor."):
+        assert not any(module.startswith("deploy.doctor.") for module in taken)
 
 
 @pytest.mark.parametrize("name", sorted(set(PROGRAM) - PURE - JOINERS))
