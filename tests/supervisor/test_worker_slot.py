@@ -1,6 +1,7 @@
 """When a worker counts as overloaded, and where it sits: on literal statistics."""
 
-from shim.control import LATENESS_BOUNDS_MS, CallStats, WorkerStats
+from shim.control import LATENESS_BOUNDS_MS, WorkerStats, WorkerTotals
+from shim.histogram import Histogram
 from supervisor.worker_slot import LATE_SECONDS, Seat, WorkerSlot
 
 BUCKETS = len(LATENESS_BOUNDS_MS) + 1
@@ -11,7 +12,8 @@ def stats(in_time: int, late: int) -> WorkerStats:
     """Statistics with so many slots since the worker's start."""
     lateness = [0] * BUCKETS
     lateness[IN_TIME], lateness[LATE] = in_time, late
-    return WorkerStats(1, 0.0, 0, lateness, 0.0, 0, CallStats())
+    totals = WorkerTotals(lateness=Histogram(LATENESS_BOUNDS_MS, lateness))
+    return WorkerStats(1, 0, 0.0, totals)
 
 
 def slot_with_worker() -> tuple[WorkerSlot, Seat]:
