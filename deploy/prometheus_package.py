@@ -62,7 +62,12 @@ def _unpack(target: Path) -> None:
     sys.stderr.write(f"Fetching Debian's package {PACKAGE} into {target}\n")
     with tempfile.TemporaryDirectory(prefix=f"{PACKAGE}-", dir=target.parent) as directory:
         # apt's own user has no right to write there, so root fetches; the signature is checked.
-        _run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", PACKAGE], directory)
+        fetch = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", PACKAGE]
+        try:
+            _run(fetch, directory)
+        except PrometheusError:  # the package lists are missing or too old
+            _run(["apt-get", "-qq", "update"], directory)
+            _run(fetch, directory)
         (package,) = Path(directory).glob("*.deb")
         _run(["dpkg-deb", "--extract", package.name, "unpacked"], directory)
         (Path(directory) / "unpacked").rename(target)

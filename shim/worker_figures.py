@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
 from shim.call_session import CallSession
 from shim.control import LATENESS_BOUNDS_MS, CallFigures, CallStats, WorkerStats, WorkerTotals
 from shim.histogram import BARGE_IN_BOUNDS_MS, DEPTH_BOUNDS_MS, LAG_BOUNDS_MS, Histogram
@@ -16,6 +18,7 @@ class WorkerFigures:
 
     def __init__(self) -> None:
         self._past = CallStats()
+        self._lost = 0
         self._depth = Histogram.of(DEPTH_BOUNDS_MS)
         self._loop_lag = Histogram.of(LAG_BOUNDS_MS)
         self._barge_in = Histogram.of(BARGE_IN_BOUNDS_MS)
@@ -42,13 +45,14 @@ class WorkerFigures:
         for session in sessions:
             totals = totals.plus(session.own_stats())
             calls += 1
+        self._lost = max(self._lost, totals.lost)  # falls when a lost frame comes late after all
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return WorkerStats(
             calls=calls,
             rss_bytes=_rss_bytes(),
             worst_lateness_ms=pacer.worst_lateness_ns / 1e6,
             totals=WorkerTotals(
-                stats=totals,
+                stats=msgspec.structs.replace(totals, lost=self._lost),
                 skipped_frames=pacer.skipped_frames,
                 cpu_seconds=usage.ru_utime + usage.ru_stime,
                 lateness=Histogram(LATENESS_BOUNDS_MS, pacer.lateness, pacer.lateness_ns / 1e6),
