@@ -8,16 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
 
-from shim.control import WorkerTotals
-from shim.histogram import LAG_BOUNDS_MS, Histogram
-from supervisor.ari_connection import AriCounters
-from supervisor.call_measures import CallMeasures, StreamMeasures
-from supervisor.metrics import Figures, make_registry
-from supervisor.status import WorkerFigures
 from tests.asterisk_instance import CHECKOUT
 from tests.prometheus_instance import CONFIG
+from tests.supervisor.test_metrics import exposed, figures, worker
 
 DASHBOARD = CHECKOUT / "deploy" / "grafana" / "dashboard.json"
 METRIC = re.compile(r"\bots_[a-z0-9_]+|\bprocess_[a-z_]+")
@@ -26,46 +20,17 @@ ALERT = re.compile(r"alert: (\S+)")
 SUFFIX = re.compile(r"_(bucket|count|sum|total)$")
 
 
-def figures() -> Figures:
-    """Those of a supervisor with one worker that has just started."""
-    worker = WorkerFigures(
-        worker=0,
-        cpu=0,
-        pid=1,
-        state="ready",
-        up=True,
-        calls=0,
-        ports={"free": 10, "leased": 0, "quarantined": 0},
-        deaths=0,
-        starts=1,
-        rss_bytes=1,
-        late_share=0.0,
-        poor_calls=0,
-        totals=WorkerTotals(),
-    )
-    ari = AriCounters()
-    with ari.measure("info"):
+def metrics() -> str:
+    """What /metrics says when one request to Asterisk was made."""
+    found = figures(worker())
+    with found.ari.measure("info"):
         pass
-    return Figures(
-        workers=[worker],
-        calls=CallMeasures(),
-        streams=StreamMeasures(),
-        ari=ari,
-        ari_up=True,
-        limits={"rtp_ports": 10},
-        draining=False,
-        loop_lag=Histogram.of(LAG_BOUNDS_MS),
-    )
-
-
-def exposed() -> str:
-    """What /metrics says then."""
-    return generate_latest(make_registry(figures)).decode()
+    return "\n".join(exposed(found)) + "\n"
 
 
 def families() -> set[str]:
     """The names of all our metrics, without the suffixes of counters and histograms."""
-    names = re.findall(r"^# TYPE (\S+)", exposed(), re.MULTILINE)
+    names = re.findall(r"^# TYPE (\S+)", metrics(), re.MULTILINE)
     return {name.removesuffix("_total") for name in names}
 
 
@@ -104,7 +69,7 @@ def test_rules_on_made_up_series(prometheus_programs: Path) -> None:
 @pytest.mark.prometheus
 def test_promtool_likes_our_metrics(prometheus_programs: Path) -> None:
     """Names, units, types and help texts follow Prometheus's conventions: no complaint."""
-    assert promtool(prometheus_programs, "check", "metrics", given=exposed()) == ""
+    assert promtool(prometheus_programs, "check", "metrics", given=metrics()) == ""
 
 
 def test_every_alert_is_tested() -> None:
@@ -149,6 +114,6 @@ def test_only_metrics_that_there_are(source: str) -> None:
 
 def test_labels_are_few() -> None:
     """No label but those that have few values, which are known beforehand."""
-    labels = set(re.findall(r'[{,](\w+)="', exposed()))
+    labels = set(re.findall(r'[{,](\w+)="', metrics()))
     allowed = {"worker", "cpu", "state", "outcome", "reason", "limit", "step", "kind", "le"}
     assert labels <= allowed | {"version", "python"}
