@@ -55,7 +55,7 @@ def ensure_rootfs() -> Path:
     """
     target = rootfs_dir()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_suffix(".lock")):
+    with locked(target.with_suffix(".lock")):
         if not target.is_dir():
             if problem := obstacle():
                 raise RootfsError(problem)
@@ -109,7 +109,7 @@ def _debian_mirror() -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path`; the kernel releases it however its holders end.
 
     Child processes started with `close_fds=False` hold it too: a debootstrap whose parent was
@@ -154,7 +154,7 @@ def _debootstrap(directory: Path, log: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                close_fds=False,  # see _locked
+                close_fds=False,  # see locked
             )
             if ended.returncode != 0:
                 why = _last_line(log.read_text(errors="replace"))

@@ -4,7 +4,8 @@
 #
 # Wanted: uv (which brings the Python packages, and a Python if need be), and on Debian what a real
 # Asterisk without Docker takes (deploy/asterisk_rootfs.py). Without root's rights it says what is
-# missing and goes on with what there is.
+# missing and goes on with what there is. Prometheus, which only tests need, they fetch themselves
+# (deploy/prometheus_package.py).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -5,6 +5,7 @@ The session keeps the caller's side going whatever the voice server does: a fram
 """
 
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -15,8 +16,11 @@ import structlog
 from shim import agent_messages
 from shim.agent_link import AgentLink
 from shim.agent_messages import AgentMessage, BadMessage, Clear, Dtmf, Mark, Media, MessageWriter
+from shim.call_quality import QualityWatch
 from shim.control import (
     CallClosed,
+    CallFigures,
+    CallQuality,
     CallReleased,
     CallSpec,
     CallStats,
@@ -99,7 +103,9 @@ class CallSession:
         self._resumed = False
         self._held: deque[tuple[bytes, int]] = deque(maxlen=HELD_FRAMES)
         self._held_frames = 0
-        self._watching = False  # whether marks wait or reading is paused
+        self._watching = True  # marks wait, reading is paused, or a moment is to be noted
+        self._quality = QualityWatch(call.epoch_ns)
+        self._sent_before = words[0]  # by other workers
         self._warned: set[str] = set()
         self._audio_dropped = 0
         self._bad_messages = 0
@@ -127,7 +133,8 @@ class CallSession:
         link = self._let_go(clock)
         if link is not None:
             link.close(self._writer.stop())
-        self._report(CallClosed(self.call.call_sid, self.stats()))
+        stats = self.stats()
+        self._report(CallClosed(self.call.call_sid, stats, self._sum_up(stats)))
         return link
 
     def release(self, clock: MediaClock) -> AgentLink | None:
@@ -156,6 +163,7 @@ class CallSession:
 
     def press_digit(self, digit: str) -> None:
         """The caller pressed a key."""
+        self._inbound.press_key(time.monotonic_ns())
         if self._link is not None:
             self._link.send(self._writer.dtmf(digit))
 
@@ -177,6 +185,31 @@ class CallSession:
             played_ms=self._playout.played_bytes // BYTES_PER_MS,
             reconnects=self._reconnects,
         )
+
+    def own_stats(self) -> CallStats:
+        """The counters without what other workers have done for the call before."""
+        stats = self.stats()
+        own_frames = stats.frames_out - self._sent_before
+        return msgspec.structs.replace(stats, frames_out=own_frames)
+
+    def figures(self) -> CallFigures:
+        """The call as it is now; to be asked for once a second."""
+        self._quality.sample(self._inbound.jitter_ns)
+        stats = self.stats()
+        return CallFigures(
+            call_sid=self.call.call_sid,
+            stats=stats,
+            quality=self._sum_up(stats),
+            depth_ms=self._playout.queued_bytes // BYTES_PER_MS,
+            stream_open=self._link is not None,
+        )
+
+    def take_barge_ins(self) -> list[float]:
+        """The times, in ms, of the barge-ins since this was asked last."""
+        return self._quality.take_barge_ins()
+
+    def _sum_up(self, stats: CallStats) -> CallQuality:
+        return self._quality.sum_up(stats, self._inbound.jitter_ns, self._inbound.longest_gap_ns)
 
     # Driven by the media clock
 
@@ -219,14 +252,17 @@ class CallSession:
         self._warn_once("rtp_receive_failed", error=error.strerror)
 
     def _look_after(self) -> None:
-        """Answer marks whose audio is out, and take more audio when there is room again."""
+        """Note what was sent when, answer marks, and take more audio when there is room again."""
+        quality = self._quality
+        if quality.waiting:
+            quality.sent(time.monotonic_ns(), audio=self._playout.played_bytes > 0)
         self._answer_marks(self._playout.passed())
         paused = self._link is not None and not self._link.reading
         resume_below = max(1, self._frames_limit - RESUME_BELOW_MS // PTIME_MS)
         if paused and self._link is not None and self._playout.queued_frames < resume_below:
             self._link.resume_reading()
             paused = False
-        self._watching = paused or self._playout.pending_marks > 0
+        self._watching = paused or self._playout.pending_marks > 0 or quality.waiting
 
     def _answer_marks(self, marks: list[PassedMark]) -> None:
         if self._link is not None:
@@ -274,6 +310,8 @@ class CallSession:
                 self._watching = True
                 self._answer_marks(self._playout.passed())
             case Clear():
+                if self._playout.queued_bytes:
+                    self._quality.cleared(time.monotonic_ns())
                 self._answer_marks(self._playout.clear())
                 self._watching = True
             case Dtmf():

@@ -9,12 +9,14 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from shim.histogram import Histogram
+
 SOCKET_NAME: Final = "supervisor.sock"
 """The supervisor's listening socket in the run directory."""
 LATENESS_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 500)
 """Upper bounds of the lateness histogram of a worker's pacer; one more bucket counts the rest."""
 MAX_MESSAGE_BYTES: Final = 64 * 1024
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 
 class ControlError(ValueError):
@@ -105,6 +107,28 @@ class CallStats(msgspec.Struct, frozen=True):
     played_ms: int = 0
     reconnects: int = 0
 
+    def plus(self, other: "CallStats", times: int = 1) -> "CallStats":
+        """Both together, or with `times` -1 the difference."""
+        pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return CallStats(*(mine + times * others for mine, others in pairs))
+
+
+class CallQuality(msgspec.Struct, frozen=True):
+    """How good a call has been so far (`shim.call_quality`).
+
+    `mos` is an estimate, 1 (bad) to 4.4, of the caller's voice as it came to us; `jitter_ms` the
+    mean of RFC 3550's interarrival jitter. `first_audio_ms`: from the call's begin to the first
+    audio of the voice server; None: there was none. A barge-in is a `clear` that took audio back;
+    its time is that until the caller heard nothing of it any more.
+    """
+
+    mos: float = 0.0
+    jitter_ms: float = 0.0
+    longest_gap_ms: int = 0
+    first_audio_ms: int | None = None
+    barge_ins: int = 0
+    slowest_barge_in_ms: float = 0.0
+
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
     """A worker's first message. `calls` messages `HeldCall` follow.
@@ -148,6 +172,7 @@ class CallClosed(msgspec.Struct, frozen=True, tag=True):
 
     call_sid: str
     stats: CallStats
+    quality: CallQuality | None = None
 
 
 class CallReleased(msgspec.Struct, frozen=True, tag=True):
@@ -171,16 +196,57 @@ class SendDigits(msgspec.Struct, frozen=True, tag=True):
     digits: str
 
 
+class CallFigures(msgspec.Struct, frozen=True):
+    """A call as it is now. `depth_ms`: so much audio waits to be played to the caller."""
+
+    call_sid: str
+    stats: CallStats
+    quality: CallQuality
+    depth_ms: int
+    stream_open: bool
+
+
+class CallsNow(msgspec.Struct, frozen=True, tag=True):
+    """Some of a worker's calls; each is told of once a second."""
+
+    calls: list[CallFigures]
+
+
+class WorkerTotals(msgspec.Struct, frozen=True):
+    """What a worker has counted since its start; it only grows."""
+
+    stats: CallStats = CallStats()
+    skipped_frames: int = 0
+    cpu_seconds: float = 0.0
+    lateness: Histogram = msgspec.field(default_factory=Histogram)
+    """Of the pacer's slots, in ms, with the bounds `LATENESS_BOUNDS_MS`."""
+    loop_lag: Histogram = msgspec.field(default_factory=Histogram)
+    """How late the event loop ran what was due, in ms."""
+    depth: Histogram = msgspec.field(default_factory=Histogram)
+    """Audio that waited to be played, in ms: one value per call and second."""
+    barge_in: Histogram = msgspec.field(default_factory=Histogram)
+    """From a `clear` to the first frame without what it took back, in ms."""
+
+    def plus(self, other: "WorkerTotals", times: int = 1) -> "WorkerTotals":
+        """Both together, or with `times` -1 the difference."""
+        return WorkerTotals(
+            self.stats.plus(other.stats, times),
+            self.skipped_frames + times * other.skipped_frames,
+            self.cpu_seconds + times * other.cpu_seconds,
+            *(
+                getattr(self, name).plus(getattr(other, name), times)
+                for name in ("lateness", "loop_lag", "depth", "barge_in")
+            ),
+        )
+
+
 class WorkerStats(msgspec.Struct, frozen=True, tag=True):
-    """A worker's state, each second. Histograms are counts per bucket since the worker's start."""
+    """A worker's state, each second."""
 
     calls: int
-    cpu_seconds: float
     rss_bytes: int
-    lateness: list[int]
     worst_lateness_ms: float
-    skipped_frames: int
-    totals: CallStats
+    totals: WorkerTotals
 
 
 FromWorker: TypeAlias = (
@@ -192,6 +258,7 @@ FromWorker: TypeAlias = (
     | CallReleased
     | CallRefused
     | SendDigits
+    | CallsNow
     | WorkerStats
 )
 

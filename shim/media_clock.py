@@ -58,7 +58,7 @@ class MediaClock:
         self._epoll.register(fd, select.EPOLLIN)
         if len(self._streams) == 1:
             self.pacer.rest(now_ns)
-            timer_fd.arm(self._timer, SLOT_NS)
+            timer_fd.arm(self._timer, SLOT_NS, SLOT_NS - now_ns % SLOT_NS)  # at a slot's begin
         else:
             self.pacer.run(now_ns)  # what is overdue is the others'
         stream.slot = self.pacer.add(stream, stream.slot)

@@ -32,15 +32,24 @@ class Paced(Protocol):
 class Pacer:
     """Calls each of its streams once per 20 ms.
 
-    `lateness` counts slots by how late they ran, bucket by bucket of `LATENESS_BOUNDS_MS`.
+    `lateness` counts slots by how late they ran, bucket by bucket of `LATENESS_BOUNDS_MS`;
+    `lateness_ns` is their sum.
     """
 
-    __slots__ = ("_done", "_slots", "lateness", "skipped_frames", "worst_lateness_ns")
+    __slots__ = (
+        "_done",
+        "_slots",
+        "lateness",
+        "lateness_ns",
+        "skipped_frames",
+        "worst_lateness_ns",
+    )
 
     def __init__(self, now_ns: int) -> None:
         self._slots: list[list[Paced]] = [[] for _ in range(SLOTS)]
         self._done = now_ns // SLOT_NS
         self.lateness = [0] * (len(LATENESS_BOUNDS_MS) + 1)
+        self.lateness_ns = 0
         self.skipped_frames = 0
         self.worst_lateness_ns = 0
 
@@ -99,6 +108,7 @@ class Pacer:
                 self.skipped_frames += ticks
 
     def _count_lateness(self, late_ns: int) -> None:
+        self.lateness_ns += late_ns
         if late_ns > self.worst_lateness_ns:
             self.worst_lateness_ns = late_ns
         for bucket, bound_ms in enumerate(LATENESS_BOUNDS_MS):

@@ -15,9 +15,9 @@ if sys.version_info >= (3, 13):
         """Make a non-blocking timer on CLOCK_MONOTONIC that is not armed; returns its fd."""
         return os.timerfd_create(1, flags=os.TFD_NONBLOCK | os.TFD_CLOEXEC)
 
-    def arm(fd: int, period_ns: int) -> None:
-        """Let the timer expire each `period_ns` from now on; 0 disarms it."""
-        os.timerfd_settime_ns(fd, initial=period_ns, interval=period_ns)
+    def arm(fd: int, period_ns: int, first_ns: int = 0) -> None:
+        """Let the timer expire each `period_ns`, first after `first_ns` if given; 0 disarms it."""
+        os.timerfd_settime_ns(fd, initial=first_ns or period_ns, interval=period_ns)
 
 else:
     _CLOCK_MONOTONIC: Final = 1
@@ -36,10 +36,12 @@ else:
             raise OSError(ctypes.get_errno(), "timerfd_create failed")
         return fd
 
-    def arm(fd: int, period_ns: int) -> None:
-        """Let the timer expire each `period_ns` from now on; 0 disarms it."""
-        period = _TimeSpec(*divmod(period_ns, 1_000_000_000))
-        spec = _TimerSpec(period, period)
+    def arm(fd: int, period_ns: int, first_ns: int = 0) -> None:
+        """Let the timer expire each `period_ns`, first after `first_ns` if given; 0 disarms it."""
+        period, first = (
+            _TimeSpec(*divmod(ns, 1_000_000_000)) for ns in (period_ns, first_ns or period_ns)
+        )
+        spec = _TimerSpec(period, first)
         if _libc.timerfd_settime(fd, 0, ctypes.byref(spec), None) < 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime failed")
 

@@ -6,7 +6,6 @@ tries to find a supervisor again until `ORPHAN_GRACE` is over.
 
 import asyncio
 import os
-import resource
 import signal
 import socket
 import time
@@ -23,8 +22,8 @@ from shim.config import ShimConfig
 from shim.control import (
     SOCKET_NAME,
     CallRefused,
+    CallsNow,
     CallSpec,
-    CallStats,
     EndCall,
     FromWorker,
     HeldCall,
@@ -35,17 +34,20 @@ from shim.control import (
     StartCall,
     StopWorker,
     ToWorker,
-    WorkerStats,
 )
 from shim.control_channel import ControlChannel
 from shim.link_opener import LinkOpener
 from shim.media_clock import MediaClock
 from shim.port_memory import PortMemory
+from shim.worker_figures import WorkerFigures
 
 log = structlog.get_logger()
 
 HEARTBEAT_S: Final = 0.1
+HEARTBEAT_NS: Final = 100_000_000
 STATS_S: Final = 1.0
+CALLS_AT_ONCE: Final = 50
+"""So many calls are looked at before audio gets its turn again: about half a millisecond."""
 RECONNECT_S: Final = 0.25
 """Pause between two tries to find the supervisor."""
 CLOSE_TIMEOUT_S: Final = 3.0
@@ -86,7 +88,7 @@ class Worker:
         self._clock = MediaClock()
         self._sessions: dict[str, CallSession] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._past = CallStats()
+        self._figures = WorkerFigures()
         self._channel: ControlChannel[ToWorker] | None = None
         self._lost = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -105,6 +107,7 @@ class Worker:
             self._end(call_sid)
         if self._closing:
             await asyncio.wait(self._closing, timeout=CLOSE_TIMEOUT_S)
+        self._report(self._figures.stats([], self._clock.pacer))
         if self._channel is not None:
             self._channel.close()
         self._clock.close()
@@ -120,13 +123,25 @@ class Worker:
         """Show that this loop, the one that paces audio, is alive."""
         place = (self._place.worker, self._place.seat)
         while True:
-            self._memory.layout.beat(*place, time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            self._memory.layout.beat(*place, now_ns)
             await asyncio.sleep(HEARTBEAT_S)
+            self._figures.woke(now_ns + HEARTBEAT_NS)
 
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(STATS_S)
-            self._report(self._stats())
+            await self._tell_of_calls()
+            self._report(self._figures.stats(self._sessions.values(), self._clock.pacer))
+
+    async def _tell_of_calls(self) -> None:
+        """Some at a time, as what is measured must not hold up what is heard."""
+        names = list(self._sessions)
+        for start in range(0, len(names), CALLS_AT_ONCE):
+            some = map(self._sessions.get, names[start : start + CALLS_AT_ONCE])
+            looked_at = [self._figures.look_at(session) for session in some if session is not None]
+            self._report(CallsNow(looked_at))
+            await asyncio.sleep(0)
 
     async def _attend(self) -> None:
         """Keep the connection to a supervisor; give up when there is none for too long."""
@@ -209,12 +224,12 @@ class Worker:
     def _end(self, call_sid: str) -> None:
         if session := self._sessions.pop(call_sid, None):
             self._hold(session.end(self._clock))
-            self._past = _sum(self._past, session.stats())
+            self._figures.ended(session)
 
     def _release(self, call_sid: str) -> None:
         if session := self._sessions.pop(call_sid, None):
             self._hold(session.release(self._clock))
-            self._past = _sum(self._past, session.stats())
+            self._figures.ended(session)
 
     def _hold(self, link: AgentLink | None) -> None:
         """Keep hold of a link until its close handshake is over."""
@@ -223,22 +238,6 @@ class Worker:
         task = asyncio.create_task(link.wait_closed())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-    def _stats(self) -> WorkerStats:
-        totals = self._past
-        for session in self._sessions.values():
-            totals = _sum(totals, session.stats())
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        pacer = self._clock.pacer
-        return WorkerStats(
-            calls=len(self._sessions),
-            cpu_seconds=usage.ru_utime + usage.ru_stime,
-            rss_bytes=_rss_bytes(),
-            lateness=list(pacer.lateness),
-            worst_lateness_ms=pacer.worst_lateness_ns / 1e6,
-            skipped_frames=pacer.skipped_frames,
-            totals=totals,
-        )
 
 
 def _connect(path: Path) -> socket.socket:
@@ -249,14 +248,3 @@ def _connect(path: Path) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _sum(one: CallStats, other: CallStats) -> CallStats:
-    pairs = zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
-    return CallStats(*(a + b for a, b in pairs))
-
-
-def _rss_bytes() -> int:
-    """The memory the process has now (proc(5), statm: pages)."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()

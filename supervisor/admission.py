@@ -37,14 +37,26 @@ class Limits(Struct, frozen=True):
         return (self.fds - FD_RESERVE) // WORKER_FDS_PER_CALL
 
 
-def why_full(limits: Limits, calls: int, *, draining: bool) -> str:
-    """Why no call more can be taken beside `calls`; empty if one can."""
+class Refusal(Struct, frozen=True):
+    """Why a call can't be taken: for counting, in one of a few words, and for people."""
+
+    kind: str
+    text: str
+
+
+REFUSALS: Final = ("draining", "max_calls", "asterisk_ports", "descriptors", "no_worker", "no_port")
+"""All kinds, those included that only show when a worker and a port are looked for."""
+
+
+def why_full(limits: Limits, calls: int, *, draining: bool) -> Refusal | None:
+    """Why no call more can be taken beside `calls`; None if one can."""
     if draining:
-        return "draining"
+        return Refusal("draining", "draining")
     if 0 < limits.max_calls <= calls:
-        return f"MAX_CALLS is {limits.max_calls}"
+        return Refusal("max_calls", f"MAX_CALLS is {limits.max_calls}")
     if calls >= limits.asterisk_calls:
-        return f"Asterisk's {limits.asterisk_ports} RTP ports suffice for no more calls"
+        ports = limits.asterisk_ports
+        return Refusal("asterisk_ports", f"Asterisk's {ports} RTP ports suffice for no more calls")
     if calls >= limits.fds - FD_RESERVE:
-        return f"{limits.fds} file descriptors suffice for no more calls"
-    return ""
+        return Refusal("descriptors", f"{limits.fds} file descriptors suffice for no more calls")
+    return None

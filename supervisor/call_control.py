@@ -5,7 +5,6 @@ Each command becomes one request or message; what came of it goes back to the ta
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeAlias
@@ -24,6 +23,7 @@ from supervisor.ari_events import (
 )
 from supervisor.ari_rest import AriRest
 from supervisor.call_events import Command, Event
+from supervisor.call_measures import CallMeasures, outcome
 from supervisor.call_names import CallNames
 from supervisor.call_state import Call, Leg, OnEnd, Part, Phase
 from supervisor.call_table import CallTable
@@ -37,10 +37,7 @@ Attempt: TypeAlias = Callable[[bool], Awaitable[None]]
 
 
 class CallControl:
-    """Joins call table, ARI and workers.
-
-    `outcomes` counts ended calls: "up" if audio flowed, else "failed".
-    """
+    """Joins call table, ARI and workers."""
 
     def __init__(self, table: CallTable, ari: AriRest, names: CallNames, media_host: str) -> None:
         self._table = table
@@ -50,7 +47,7 @@ class CallControl:
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self.streams: StreamControl
-        self.outcomes: Counter[str] = Counter()
+        self.measures = CallMeasures()
 
     def happen(self, event: Event) -> None:
         """Something happened: let the table decide, and do what it says."""
@@ -154,6 +151,7 @@ class CallControl:
         """
         sid = call.call_sid
         again = False
+        began_ns = time.monotonic_ns()
         while True:
             try:
                 await attempt(again)
@@ -166,6 +164,7 @@ class CallControl:
                     return
                 await asyncio.sleep(STEP_RETRY_S)
             else:
+                self.measures.step_done(step, time.monotonic_ns() - began_ns)
                 self.happen(done)
                 return
 
@@ -198,15 +197,18 @@ class CallControl:
     def _forget(self, call: Call) -> None:
         self.streams.forget(call.call_sid)
         self._idle.set()
-        self.outcomes["up" if call.up_ns else "failed"] += 1
+        now_ns = time.monotonic_ns()
+        self.measures.call_ended(call, now_ns)
         log.info(
             "call_ended",
             call_id=call.call_sid,
             worker=call.worker,
+            outcome=outcome(call),
             reason=call.reason,
             setup_ms=(call.up_ns - call.started_ns) // 1_000_000 if call.up_ns else None,
-            seconds=round((time.monotonic_ns() - call.started_ns) / 1e9, 1),
+            seconds=round((now_ns - call.started_ns) / 1e9, 1),
             **msgspec.structs.asdict(call.stats),
+            **(msgspec.structs.asdict(call.quality) if call.quality else {}),
         )
 
     def _spawn(self, work: Awaitable[None]) -> None:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from shim.control import CallStats
+from shim.control import CallQuality, CallStats
 from supervisor.call_state import Call, Leg, Part
 
 
@@ -134,6 +134,7 @@ class StreamClosed(Struct, frozen=True):
 
     call_sid: str
     stats: CallStats
+    quality: CallQuality | None = None
 
 
 class StreamLost(Struct, frozen=True):

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from shim.control import CallSpec, CallStats
+from shim.control import CallQuality, CallSpec, CallStats
 
 
 class Leg(StrEnum):
@@ -74,6 +74,8 @@ class Call(Struct):
     reason: str = ""
     on_end: OnEnd = OnEnd.HANG_UP
     stats: CallStats = CallStats()
+    quality: CallQuality | None = None
+    was_adopted: bool = False
 
     @property
     def is_gone(self) -> bool:
@@ -99,4 +101,5 @@ def adopted_call(spec: CallSpec, worker: int, now_ns: int) -> Call:
         joining=set(Leg),
         joined=set(Leg),
         up_ns=now_ns,
+        was_adopted=True,
     )

@@ -202,8 +202,8 @@ class CallTable:
             case StreamEnded(reason=reason, failed=failed):
                 on_end = self.rules.on_stream_failed if failed else self.rules.on_stream_end
                 return self._end(call, reason, on_end, now_ns)
-            case StreamClosed(stats=stats):
-                call.stats = stats
+            case StreamClosed(stats=stats, quality=quality):
+                call.stats, call.quality = stats, quality
                 call.stream = Presence.ABSENT
                 return self._end(call, "worker gave up", OnEnd.CONTINUE, now_ns)
             case StreamLost():

@@ -22,7 +22,11 @@ BIND_TRIES: Final = 256
 
 
 class NoPortError(Exception):
-    """No worker has a port for the call; the text says why."""
+    """No worker has a port for the call; the text says why, `kind` in one word (`REFUSALS`)."""
+
+    def __init__(self, text: str, kind: str = "no_port") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 def check_host(variable: str, host: str) -> None:
@@ -97,7 +101,7 @@ class MediaPorts:
             sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         except OSError as error:
             self.table.release(port, time.monotonic_ns())
-            raise NoPortError(f"no socket: {error.strerror}") from error
+            raise NoPortError(f"no socket: {error.strerror}", "descriptors") from error
         try:
             sock.setblocking(False)
             sock.bind((self._host, port))

@@ -2,17 +2,25 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
+from shim.control import CallFigures, WorkerTotals
+from supervisor.call_measures import POOR_MOS
 from supervisor.call_state import Call, Phase, Presence
 from supervisor.port_table import PortTable
 from supervisor.worker_slot import WorkerSlot
 
+JUDGED_AFTER_FRAMES: Final = 250
+"""The quality of a call's first 5 s says little."""
+
 
 class WorkerFigures(Struct, frozen=True):
-    """What is known of one worker. `late_share`: of the pacer's slots in the last second."""
+    """What is known of one worker. `late_share`: of the pacer's slots in the last second.
+
+    `poor_calls`: those that are hard to understand, by the estimate of `shim.call_quality`.
+    """
 
     worker: int
     cpu: int
@@ -22,16 +30,22 @@ class WorkerFigures(Struct, frozen=True):
     calls: int
     ports: dict[str, int]
     deaths: int
-    cpu_seconds: float
+    starts: int
     rss_bytes: int
     late_share: float
+    poor_calls: int
+    totals: WorkerTotals
 
 
 def worker_figures(
-    slots: list[WorkerSlot], calls: Mapping[str, Call], ports: PortTable
+    slots: list[WorkerSlot],
+    calls: Mapping[str, Call],
+    ports: PortTable,
+    now: Mapping[str, CallFigures],
 ) -> list[WorkerFigures]:
-    """Gather the figures of all workers."""
+    """Gather the figures of all workers; `now` is what they last told of their calls."""
     by_worker = Counter(call.worker for call in calls.values())
+    poor = Counter(calls[sid].worker for sid, call in now.items() if sid in calls and is_poor(call))
     return [
         WorkerFigures(
             worker=slot.index,
@@ -42,12 +56,19 @@ def worker_figures(
             calls=by_worker[slot.index],
             ports=ports.counts(slot.index),
             deaths=slot.deaths.total,
-            cpu_seconds=slot.stats.cpu_seconds if slot.stats else 0.0,
-            rss_bytes=slot.stats.rss_bytes if slot.stats else 0,
+            starts=slot.starts,
+            rss_bytes=slot.rss_bytes,
             late_share=slot.late_share,
+            poor_calls=poor[slot.index],
+            totals=slot.totals,
         )
         for slot in slots
     ]
+
+
+def is_poor(call: CallFigures) -> bool:
+    """Whether a call has been hard to understand so far."""
+    return call.stats.frames_in >= JUDGED_AFTER_FRAMES and call.quality.mos < POOR_MOS
 
 
 def worker_health(figures: WorkerFigures, ports: range) -> dict[str, Any]:
@@ -58,6 +79,7 @@ def worker_health(figures: WorkerFigures, ports: range) -> dict[str, Any]:
         "cpu": figures.cpu,
         "state": figures.state,
         "calls": figures.calls,
+        "poor_calls": figures.poor_calls,
         "ports": {"first": ports[0], "last": ports[-1], **figures.ports},
         "deaths": figures.deaths,
         "rss_bytes": figures.rss_bytes,

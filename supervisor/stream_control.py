@@ -13,12 +13,13 @@ import msgspec
 import structlog
 
 from shim import control
-from shim.control import CallSpec, CallStats, ControlError, FromWorker, StartCall
+from shim.control import CallFigures, CallSpec, CallStats, ControlError, FromWorker, StartCall
 from supervisor import call_events as ev
-from supervisor.admission import Limits, why_full
+from supervisor.admission import FD_RESERVE, Limits, why_full
 from supervisor.call_events import Event
+from supervisor.call_measures import StreamMeasures
 from supervisor.call_names import new_sid
-from supervisor.call_state import Call, Phase, adopted_call
+from supervisor.call_state import Call, Phase, Presence, adopted_call
 from supervisor.call_table import CallTable
 from supervisor.media_ports import MediaPorts, NoPortError
 from supervisor.placement import Load, rank
@@ -41,7 +42,8 @@ class StreamSettings(msgspec.Struct, frozen=True):
 class StreamControl:
     """Hands calls to workers, and tells the call table (by `happen`) what workers say of them.
 
-    `draining`: no new calls are taken.
+    `draining`: no new calls are taken. `figures` are what workers last told of their calls, by
+    call_sid.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class StreamControl:
         self._releasing: dict[str, int] = {}  # under way from a worker to its successor
         self.pool: WorkerPool
         self.draining = False
+        self.measures = StreamMeasures()
+        self.figures: dict[str, CallFigures] = {}
 
     # What the call table wants
 
@@ -69,11 +73,12 @@ class StreamControl:
         try:
             others = len(self._table.calls) - 1
             limits = self.settings.limits
-            if reason := why_full(limits, others, draining=self.draining):
-                raise NoPortError(reason)
+            if full := why_full(limits, others, draining=self.draining):
+                raise NoPortError(full.text, full.kind)
             worker, port = self._ports.take(self._with_room(), sid)
         except NoPortError as error:
             log.warning("call_refused", call_id=sid, reason=str(error))
+            self.measures.refused[error.kind] += 1
             self._happen(ev.PlacementFailed(sid, f"refused: {error}"))
             return
         self._specs[sid] = self._specify(call, port)
@@ -102,6 +107,7 @@ class StreamControl:
         self._homeless.discard(call.call_sid)
         log.warning("call_moved", call_id=call.call_sid, worker=order[0], from_worker=call.worker)
         self._happen(ev.StreamMoved(call.call_sid, order[0]))
+        self.measures.moved["worker_lost"] += 1
         self._resume(call)
 
     def close(self, call: Call, reason: str) -> None:
@@ -115,6 +121,7 @@ class StreamControl:
     def forget(self, call_sid: str) -> None:
         """Nothing of the call is left: its port may rest."""
         self._specs.pop(call_sid, None)
+        self.figures.pop(call_sid, None)
         self._homeless.discard(call_sid)
         self._ports.release(call_sid)
         if (worker := self._releasing.pop(call_sid, None)) is not None:
@@ -159,11 +166,14 @@ class StreamControl:
         match message:
             case control.StreamStarted(call_sid=sid, connect_ms=took_ms):
                 log.info("stream_started", call_id=sid, worker=worker, connect_ms=round(took_ms))
+                self._note_connect(worker, sid, took_ms)
                 self._happen(ev.StreamStarted(sid))
             case control.StreamEnded(call_sid=sid, reason=reason, failed=failed):
                 self._happen(ev.StreamEnded(sid, reason, failed))
-            case control.CallClosed(call_sid=sid, stats=stats):
-                self._happen(ev.StreamClosed(sid, stats))
+            case control.CallClosed(call_sid=sid, stats=stats, quality=quality):
+                self._happen(ev.StreamClosed(sid, stats, quality))
+            case control.CallsNow(calls=calls):
+                self.figures |= {now.call_sid: now for now in calls if now.call_sid in self._specs}
             case control.CallReleased(call_sid=sid, stats=stats):
                 self._released(sid, stats)
             case control.CallRefused(call_sid=sid, reason=reason):
@@ -174,7 +184,24 @@ class StreamControl:
             case _:
                 log.error("worker_message_unexpected", kind=type(message).__name__, worker=worker)
 
+    def limits(self) -> dict[str, int]:
+        """So many calls at once each limit allows, as things stand."""
+        limits, slots = self.settings.limits, self.pool.slots
+        up = [slot for slot in slots if slot.takes_calls]
+        found = {
+            "asterisk_ports": limits.asterisk_calls,
+            "descriptors": min(limits.fds - FD_RESERVE, limits.worker_calls * len(up)),
+            "rtp_ports": sum(len(self._ports.table.slice(slot.index)) for slot in up),
+        }
+        return found | ({"max_calls": limits.max_calls} if limits.max_calls else {})
+
     # Inside
+
+    def _note_connect(self, worker: int, call_sid: str, took_ms: float) -> None:
+        self.measures.connect[worker].add(took_ms)
+        call = self._table.calls.get(call_sid)
+        if call is not None and call.stream is Presence.REQUESTED:
+            self.measures.setups.add(took_ms)
 
     def _loads(self) -> list[Load]:
         """The workers that are alive, as candidates for a call."""
@@ -195,7 +222,9 @@ class StreamControl:
         most = self.settings.limits.worker_calls
         loads = [load for load in self._loads() if load.calls < most and not load.overloaded]
         if not loads:
-            raise NoPortError("no worker has room: all are late, out of descriptors, or down")
+            raise NoPortError(
+                "no worker has room: all are late, out of descriptors, or down", "no_worker"
+            )
         return rank(loads)
 
     def _calls_of(self, worker: int) -> list[Call]:
@@ -244,6 +273,7 @@ class StreamControl:
         if call.phase is Phase.ENDING:
             self._happen(ev.StreamClosed(call_sid, stats))
         elif self.pool.slots[worker].takes_calls:
+            self.measures.moved["worker_replaced"] += 1
             self._resume(call)
         else:
             self._happen(ev.StreamLost(call_sid))
@@ -269,4 +299,5 @@ class StreamControl:
         log.info("call_adopted", call_id=sid, worker=worker, port=held.call.port)
         self._ports.adopt(sid, held.call.port, worker, rtp)
         self._specs[sid] = held.call
+        self.measures.moved["supervisor_restarted"] += 1
         self._table.adopt(adopted_call(held.call, worker, time.monotonic_ns()))

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import structlog
 from msgspec import Struct
-from prometheus_client import CollectorRegistry
 
 from shim import environment, port_memory
 from shim.environment import ConfigError
+from shim.histogram import LAG_BOUNDS_MS, Histogram
 from shim.port_layout import Shape
 from supervisor import systemd
 from supervisor.admission import Limits
@@ -27,9 +27,9 @@ from supervisor.call_table import CallTable, Rules
 from supervisor.config import TOKEN_FILE, SupervisorConfig
 from supervisor.http_api import Answers, HttpApi
 from supervisor.media_ports import MediaPorts
-from supervisor.metrics import Figures, FiguresCollector
+from supervisor.metrics import Figures, make_registry
 from supervisor.port_table import PortTable
-from supervisor.status import call_health, worker_figures, worker_health
+from supervisor.status import WorkerFigures, call_health, worker_figures, worker_health
 from supervisor.stream_control import StreamControl, StreamSettings
 from supervisor.worker_pool import PoolError, PoolSettings, WorkerPool
 from supervisor.worker_slot import SlotState
@@ -71,7 +71,7 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._failed = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop_lag_s = 0.0
+        self._loop_lag = Histogram.of(LAG_BOUNDS_MS)
         self._run_dir = config.run_path()
         shape = Shape(config.rtp_port_start, config.rtp_port_end, len(setup.cpus))
         self._memory = port_memory.attach_or_create(self._run_dir / port_memory.FILE_NAME, shape)
@@ -91,9 +91,7 @@ class Supervisor:
         pool = PoolSettings(self._run_dir, setup.cpus, _worker_environment(setup))
         self._pool = WorkerPool(pool, self._memory.layout, self._streams)
         self._streams.pool = self._pool
-        registry = CollectorRegistry()
-        registry.register(FiguresCollector(self._figures))
-        answers = Answers(self._health, registry, self._pool.replace)
+        answers = Answers(self._health, make_registry(self._figures), self._pool.replace)
         self._token = config.api_token or secrets.token_urlsafe(32)
         self._http = HttpApi(answers, self._token)
 
@@ -218,12 +216,12 @@ class Supervisor:
         while True:
             before = time.monotonic()
             await asyncio.sleep(TICK_S)
-            self._loop_lag_s = max(0.0, time.monotonic() - before - TICK_S)
+            self._loop_lag.add(max(0.0, time.monotonic() - before - TICK_S) * 1000)
             self._control.expire()
             systemd.notify("WATCHDOG=1")
 
     def _health(self) -> dict[str, Any]:
-        workers = self._figures().workers
+        workers = self._worker_figures()
         if self._streams.draining:
             status = "draining"
         else:
@@ -240,13 +238,20 @@ class Supervisor:
             "config": environment.redacted(self._config),
         }
 
+    def _worker_figures(self) -> list[WorkerFigures]:
+        calls, table = self._table.calls, self._ports.table
+        return worker_figures(self._pool.slots, calls, table, self._streams.figures)
+
     def _figures(self) -> Figures:
         return Figures(
-            workers=worker_figures(self._pool.slots, self._table.calls, self._ports.table),
-            outcomes=self._control.outcomes,
+            workers=self._worker_figures(),
+            calls=self._control.measures,
+            streams=self._streams.measures,
+            ari=self._watch.ari.counters,
             ari_up=self._watch.connected,
-            ari_closed_without_answer=self._watch.ari.counters.closed_without_answer,
-            loop_lag_s=self._loop_lag_s,
+            limits=self._streams.limits(),
+            draining=self._streams.draining,
+            loop_lag=self._loop_lag,
         )
 
     def _hold(self, work: Coroutine[Any, Any, None]) -> None:

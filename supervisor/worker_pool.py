@@ -207,6 +207,7 @@ class WorkerPool:
         if known is None:
             return
         slot, seat = known
+        slot.retire(seat)
         seat.channel = None
         seat.gone.set()
         if seat is slot.leaving:

@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from shim.control import LATENESS_BOUNDS_MS, ToWorker, WorkerStats
+from shim.control import LATENESS_BOUNDS_MS, ToWorker, WorkerStats, WorkerTotals
 from supervisor.admission import LATE_LIMIT
 from supervisor.control_server import WorkerChannel
 from supervisor.worker_health import Deaths
@@ -50,10 +50,28 @@ class Seat:
         self.pid = pid
         self.channel: WorkerChannel | None = None
         self.stats: WorkerStats | None = None
+        self._before: WorkerTotals | None = None if process is None else WorkerTotals()
         self.calls_to_come = 0  # calls of an earlier supervisor that it has announced
         self.started_at = time.monotonic()
         self.ready = asyncio.Event()
         self.gone = asyncio.Event()
+
+    def note(self, stats: WorkerStats) -> None:
+        """Take in what the worker tells of itself.
+
+        What it counted for an earlier supervisor is not ours: our counters begin at 0, as those of
+        any program that starts.
+        """
+        if self._before is None:
+            self._before = stats.totals
+        self.stats = stats
+
+    @property
+    def totals(self) -> WorkerTotals:
+        """What it has counted since we have it."""
+        if self.stats is None or self._before is None:
+            return WorkerTotals()
+        return self.stats.totals.plus(self._before, times=-1)
 
     def send(self, message: ToWorker) -> None:
         """Send a message; nothing happens when the worker is gone."""
@@ -103,6 +121,8 @@ class WorkerSlot:
         self.late_share = 0.0
         self._seconds_late = 0
         self._lateness: list[int] = []
+        self._past = WorkerTotals()
+        self.starts = 0
         self.state = SlotState.STARTING
 
     @property
@@ -116,9 +136,22 @@ class WorkerSlot:
         return self.current.pid if self.current else 0
 
     @property
-    def stats(self) -> WorkerStats | None:
-        """What its worker last told of itself."""
-        return self.current.stats if self.current else None
+    def rss_bytes(self) -> int:
+        """The memory of its processes, as they last told."""
+        return sum(seat.stats.rss_bytes for seat in self.seats if seat.stats)
+
+    @property
+    def totals(self) -> WorkerTotals:
+        """What all workers of this slot have counted; it only grows, whoever sits here."""
+        totals = self._past
+        for seat in self.seats:
+            totals = totals.plus(seat.totals)
+        return totals
+
+    def retire(self, seat: Seat) -> None:
+        """The worker is gone: what it has counted stays."""
+        self._past = self._past.plus(seat.totals)
+        seat.stats = None
 
     @property
     def takes_calls(self) -> bool:
@@ -137,12 +170,13 @@ class WorkerSlot:
 
     def note(self, seat: Seat, stats: WorkerStats) -> None:
         """Take in what a worker tells of itself each second."""
-        seat.stats = stats
+        seat.note(stats)
         if seat is not self.current:
             return
-        before = self._lateness if len(self._lateness) == len(stats.lateness) else stats.lateness
-        slots = [now - then for now, then in zip(stats.lateness, before, strict=True)]
-        self._lateness = stats.lateness
+        lateness = stats.totals.lateness.counts
+        before = self._lateness if len(self._lateness) == len(lateness) else lateness
+        slots = [now - then for now, then in zip(lateness, before, strict=True)]
+        self._lateness = lateness
         total = sum(slots)
         self.late_share = sum(slots[LATE_BUCKET:]) / total if total > 0 else 0.0
         self._seconds_late = self._seconds_late + 1 if self.late_share > LATE_LIMIT else 0
@@ -165,6 +199,7 @@ class WorkerSlot:
 async def start_worker(slot: WorkerSlot, environment: dict[str, str]) -> Seat:
     """Start a process for a free seat of the slot; it will say Hello on the control socket."""
     number = slot.free_seat()
+    slot.starts += 1
     arguments = f"-m shim --worker {slot.index} --seat {number} --cpu {slot.cpu}".split()
     process = await asyncio.create_subprocess_exec(sys.executable, *arguments, env=environment)
     return Seat(number, process, process.pid)

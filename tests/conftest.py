@@ -1,40 +1,54 @@
-"""What all tests share: the real Asterisk, and the count of tests that used it."""
+"""What all tests share: the real Asterisk and Prometheus, and the count of tests that used them."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 
 from tests.asterisk_instance import asterisk, asterisk_rootfs
+from tests.prometheus_instance import prometheus_programs
 
-__all__ = ["asterisk", "asterisk_rootfs"]
+__all__ = ["asterisk", "asterisk_rootfs", "prometheus_programs"]
 
-REQUIRED = "REQUIRE_ASTERISK"
-"""Set in CI: a run in which a test of the real Asterisk was skipped has failed."""
+REAL = {"asterisk": "REQUIRE_ASTERISK", "prometheus": "REQUIRE_PROMETHEUS"}
+"""Markers, and what is set in CI: a run in which such a test was skipped has failed."""
 
-_marked: set[str] = set()
-_outcomes: Counter[str] = Counter()
+_marked: defaultdict[str, set[str]] = defaultdict(set)
+_outcomes: Counter[tuple[str, str]] = Counter()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Note which tests need the real Asterisk."""
-    _marked.update(item.nodeid for item in items if item.get_closest_marker("asterisk"))
+    """Note which tests need which program."""
+    for item in items:
+        for marker in REAL:
+            if item.get_closest_marker(marker):
+                _marked[marker].add(item.nodeid)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Count what became of them: a skip shows in the set-up or in the call."""
-    if report.nodeid in _marked and (report.when == "call" or report.skipped):
-        _outcomes[report.outcome] += 1
+    for marker, names in _marked.items():
+        if report.nodeid in names and (report.when == "call" or report.skipped):
+            _outcomes[marker, report.outcome] += 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many tests used the real Asterisk."""
-    ran, skipped = _outcomes["passed"] + _outcomes["failed"], _outcomes["skipped"]
-    terminalreporter.write_line(f"real Asterisk: {ran} tests ran, {skipped} were skipped")
+    """Say how many tests used the real programs."""
+    for marker in REAL:
+        ran, skipped = _counts(marker)
+        name = marker.capitalize()
+        terminalreporter.write_line(f"real {name}: {ran} tests ran, {skipped} were skipped")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a run that should have used the real Asterisk and didn't."""
-    ran = _outcomes["passed"] + _outcomes["failed"]
-    if os.environ.get(REQUIRED) and session.exitstatus == 0 and (_outcomes["skipped"] or not ran):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    """Fail a run that should have used the real programs and didn't."""
+    for marker, variable in REAL.items():
+        ran, skipped = _counts(marker)
+        if os.environ.get(variable) and session.exitstatus == 0 and (skipped or not ran):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _counts(marker: str) -> tuple[int, int]:
+    """How many tests of a marker ran, and how many were skipped."""
+    ran = _outcomes[marker, "passed"] + _outcomes[marker, "failed"]
+    return ran, _outcomes[marker, "skipped"]

@@ -12,8 +12,11 @@ import pytest
 from shim import control
 from shim.control import (
     CallClosed,
+    CallFigures,
+    CallQuality,
     CallRefused,
     CallReleased,
+    CallsNow,
     CallStats,
     ControlError,
     EndCall,
@@ -30,8 +33,10 @@ from shim.control import (
     StreamStarted,
     ToWorker,
     WorkerStats,
+    WorkerTotals,
 )
 from shim.control_channel import MAX_QUEUED, ControlChannel
+from shim.histogram import Histogram
 from tests.shim.polling import until
 from tests.shim.samples import CALL, call_spec
 
@@ -54,14 +59,14 @@ FROM_WORKER: list[FromWorker] = [
     CallReleased("CA1", CallStats(frames_in=3)),
     CallRefused("CA1", "no RTP socket came along"),
     SendDigits("CA1", "12*"),
+    CallsNow([CallFigures("CA1", CallStats(lost=1), CallQuality(4.1, 2.5, 60, None), 40, True)]),
     WorkerStats(
         calls=1,
-        cpu_seconds=0.5,
         rss_bytes=50_000_000,
-        lateness=[1, 0, 0],
         worst_lateness_ms=1.5,
-        skipped_frames=3,
-        totals=CallStats(lost=1),
+        totals=WorkerTotals(
+            CallStats(lost=1), skipped_frames=3, lateness=Histogram((1, 2.5), [1, 0, 0], 0.5)
+        ),
     ),
 ]
 

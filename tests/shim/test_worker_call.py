@@ -19,7 +19,7 @@ async def test_hello_names_process_and_cpu() -> None:
         hello = (await harness.hello(2)).hello
         assert hello is not None
         assert (hello.worker, hello.seat, hello.pid) == (2, 0, worker.process.pid)
-        assert (hello.cpus, hello.calls, hello.version) == ([cpu], 0, 1)
+        assert (hello.cpus, hello.calls, hello.version) == ([cpu], 0, 2)
         assert hello.table_id == harness.memory.layout.table_id
 
 
@@ -241,4 +241,4 @@ async def test_nothing_stays_open_after_many_calls() -> None:
         await until(lambda: worker.open_fds() == before, "the fds of the start")
         before_stats = len(worker.link.of(WorkerStats))
         stats = (await worker.wait(WorkerStats, before_stats + 1))[-1]
-        assert (stats.calls, stats.totals.frames_in) == (0, 200)
+        assert (stats.calls, stats.totals.stats.frames_in) == (0, 200)

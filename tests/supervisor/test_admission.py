@@ -2,20 +2,20 @@
 
 import pytest
 
-from supervisor.admission import Limits, why_full
+from supervisor.admission import REFUSALS, Limits, Refusal, why_full
 
 ROOMY = Limits(max_calls=0, asterisk_ports=10_000, fds=65_536)
 
 
 def test_there_is_room() -> None:
     """Without a limit in sight a call is taken."""
-    assert why_full(ROOMY, 0, draining=False) == ""
-    assert why_full(ROOMY, 2_249, draining=False) == ""
+    assert why_full(ROOMY, 0, draining=False) is None
+    assert why_full(ROOMY, 2_249, draining=False) is None
 
 
 def test_draining() -> None:
     """A supervisor that is about to end takes nobody."""
-    assert why_full(ROOMY, 0, draining=True) == "draining"
+    assert why_full(ROOMY, 0, draining=True) == Refusal("draining", "draining")
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,11 @@ def test_draining() -> None:
 )
 def test_the_last_call_that_fits(limits: Limits, most: int, reason: str) -> None:
     """Each limit admits so many calls and no more, and is named: Asterisk keeps a reserve."""
-    assert why_full(limits, most - 1, draining=False) == ""
-    assert reason in why_full(limits, most, draining=False)
+    assert why_full(limits, most - 1, draining=False) is None
+    refusal = why_full(limits, most, draining=False)
+    assert refusal is not None
+    assert reason in refusal.text
+    assert refusal.kind in REFUSALS
 
 
 def test_what_a_worker_can_hold() -> None:

@@ -1,6 +1,9 @@
 """When a worker counts as overloaded, and where it sits: on literal statistics."""
 
-from shim.control import LATENESS_BOUNDS_MS, CallStats, WorkerStats
+import asyncio
+
+from shim.control import LATENESS_BOUNDS_MS, CallStats, WorkerStats, WorkerTotals
+from shim.histogram import Histogram
 from supervisor.worker_slot import LATE_SECONDS, Seat, WorkerSlot
 
 BUCKETS = len(LATENESS_BOUNDS_MS) + 1
@@ -11,7 +14,8 @@ def stats(in_time: int, late: int) -> WorkerStats:
     """Statistics with so many slots since the worker's start."""
     lateness = [0] * BUCKETS
     lateness[IN_TIME], lateness[LATE] = in_time, late
-    return WorkerStats(1, 0.0, 0, lateness, 0.0, 0, CallStats())
+    totals = WorkerTotals(lateness=Histogram(LATENESS_BOUNDS_MS, lateness))
+    return WorkerStats(1, 0, 0.0, totals)
 
 
 def slot_with_worker() -> tuple[WorkerSlot, Seat]:
@@ -72,3 +76,46 @@ def test_seats() -> None:
     assert [seat.pid for seat in slot.seats] == [1, 2]
     slot.leaving, slot.current, slot.coming = None, slot.coming, None
     assert slot.free_seat() == 0
+
+
+def counted(frames: int) -> WorkerStats:
+    """Statistics of a worker that has sent so many frames."""
+    return WorkerStats(1, 10, 0.0, WorkerTotals(CallStats(frames_out=frames)))
+
+
+def frames(slot: WorkerSlot) -> int:
+    """What the slot's counter shows."""
+    return slot.totals.stats.frames_out
+
+
+def test_counters_of_an_adopted_worker_begin_at_0() -> None:
+    """What it did for an earlier supervisor is not ours; a counter that falls would be a spike."""
+    slot, seat = slot_with_worker()
+    assert frames(slot) == 0
+    slot.note(seat, counted(1000))
+    assert frames(slot) == 0
+    slot.note(seat, counted(1010))
+    assert frames(slot) == 10
+
+
+async def test_counters_only_grow() -> None:
+    """While a worker is replaced, when it is gone, and when its successor has died."""
+    process = await asyncio.create_subprocess_exec("true")
+    await process.wait()
+    slot = WorkerSlot(0, cpu=0)
+    old, new = Seat(0, process, 1), Seat(1, process, 2)
+    slot.current = old
+    slot.note(old, counted(100))
+    slot.leaving, slot.current = old, new
+    assert frames(slot) == 100
+    slot.note(new, counted(5))
+    slot.note(old, counted(120))
+    assert (frames(slot), slot.rss_bytes) == (125, 20)
+    slot.retire(old)
+    slot.leaving = None
+    assert (frames(slot), slot.rss_bytes) == (125, 10)
+    slot.retire(new)
+    slot.current = None
+    assert frames(slot) == 125
+    slot.retire(new)
+    assert frames(slot) == 125
