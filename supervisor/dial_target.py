@@ -63,4 +63,3 @@ def digits(name: str, text: str) -> str:
         allowed = "1 to 64 of 0-9, A-D, *, #, w (half a second's pause) and W (a second's)"
         raise rejected(Code.INVALID_DIGITS, name, text, allowed)
     return text.replace("W", "ww")
-

@@ -29,6 +29,11 @@ MAX_PAGE: Final = 1000
 CALLBACK_EVENTS: Final = ("initiated", "ringing", "answered", "completed")
 NOT_SUPPORTED: Final = ("MachineDetection", "SipAuthUsername", "SipAuthPassword", "Byoc")
 """Ignoring these would place another call than was asked for, or leave a bot waiting."""
+FILTERS: Final = (
+    *("To", "From", "ParentCallSid", "Status"),
+    *(f"{name}{sign}" for name in ("StartTime", "EndTime") for sign in ("", "<", ">")),
+)
+"""What the pages of a list hand on to each other."""
 PAGE_TOKEN: Final = re.compile(r"PACA[0-9a-f]{32}")
 
 

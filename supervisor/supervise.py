@@ -20,12 +20,14 @@ from shim.port_layout import Shape
 from supervisor import systemd
 from supervisor.admission import Limits
 from supervisor.asterisk_watch import AsteriskWatch
+from supervisor.audit_log import AuditLog
 from supervisor.call_control import CallControl
 from supervisor.call_names import CallNames, new_sid
 from supervisor.call_state import OnEnd
 from supervisor.call_table import CallTable, Rules
 from supervisor.config import TOKEN_FILE, SupervisorConfig
-from supervisor.http_api import Answers, HttpApi
+from supervisor.doorkeeper import Doorkeeper
+from supervisor.http_api import Answers, HttpApi, server_tls
 from supervisor.media_ports import MediaPorts
 from supervisor.metrics import Figures, FiguresCollector
 from supervisor.port_table import PortTable
@@ -95,7 +97,13 @@ class Supervisor:
         registry.register(FiguresCollector(self._figures))
         answers = Answers(self._health, registry, self._pool.replace)
         self._token = config.api_token or secrets.token_urlsafe(32)
-        self._http = HttpApi(answers, self._token)
+        self._tls = server_tls(config.http_tls_cert, config.http_tls_key)
+        self._http = HttpApi(
+            answers,
+            Doorkeeper(config.door_settings(self._token)),
+            AuditLog(audit_path) if (audit_path := config.audit_path()) else None,
+            config.twilio_account_sid,
+        )
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and clean up.
@@ -110,7 +118,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, lambda: self._hold(self.renew()))
         try:
             self._write_token()
-            await self._http.start(self._config.http_host, self._config.http_port)
+            await self._http.start(self._config.http_host, self._config.http_port, self._tls)
             await self._pool.start()
             self._hold(self._tick())
             self._hold(self._free_unclaimed())
