@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -149,7 +149,8 @@ class AuditLog:
                 _write(file, b"".join(lines))
                 os.fdatasync(file)
             except OSError:
-                os.ftruncate(file, end)
+                with suppress(OSError):  # if it stays, it is a torn line, and will be noted as one
+                    os.ftruncate(file, end)
                 raise
             self._head = head
 

@@ -3,6 +3,7 @@
 All but `/health` and `/metrics` needs credentials, and is told to the audit log, refused or not.
 """
 
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -67,10 +68,12 @@ class HttpApi:
         for method, path, handler, duty in routes:
             app.router.add_route(method, path, handler)
             self._duties[handler] = duty
-        self._runner = web.AppRunner(app, access_log=None, auto_decompress=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, auto_decompress=False, logger=_silent_logger()
+        )
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
-        """Listen.
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
+        """Listen; returns the port, which 0 leaves to the system.
 
         Raises:
             ConfigError: the port is in use, or the address is not this machine's.
@@ -84,6 +87,7 @@ class HttpApi:
                 f"HTTP_HOST is {host!r} and HTTP_PORT is {port}: {error.strerror}; "
                 "allowed is an address of this machine and a port that no other program has"
             ) from error
+        return int(self._runner.addresses[0][1])
 
     async def close(self) -> None:
         """Stop to listen, and write the last lines of the audit log."""
@@ -165,6 +169,13 @@ class HttpApi:
         except PoolError as error:
             raise CallRejected(409, 409, str(error)) from error
         return json_answer({"worker": worker, "restarted": True})
+
+
+def _silent_logger() -> logging.Logger:
+    """What isn't even HTTP gets its 400 without a line, or strangers would write our log."""
+    logger = logging.getLogger("supervisor.http_parser")
+    logger.setLevel(logging.CRITICAL + 1)
+    return logger
 
 
 def server_tls(cert: str, key: str) -> ssl.SSLContext | None:

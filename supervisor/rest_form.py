@@ -1,5 +1,6 @@
 """Forms and queries as Twilio's clients send them: names with one or more values. Pure."""
 
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -9,6 +10,7 @@ from supervisor.rest_errors import Code, rejected, shown
 
 MAX_FIELDS: Final = 100
 MAX_URL_CHARACTERS: Final = 4000
+NAME: Final = re.compile(r"[A-Za-z]{1,64}")
 METHODS: Final = ("GET", "POST")
 
 
@@ -86,8 +88,9 @@ class Form:
                 raise CallRejected(Code.INVALID_PARAMETER, 400, message)
 
     def ignored(self) -> list[str]:
-        """The names of fields that nobody asked for, fit for a log."""
-        return sorted(shown(name) for name in self._values.keys() - self._asked)
+        """The names of fields that nobody asked for; `?` for what can't be one, and may be data."""
+        names = self._values.keys() - self._asked
+        return sorted({name if NAME.fullmatch(name) else "?" for name in names})
 
 
 def _is_url(text: str) -> bool:
