@@ -158,6 +158,8 @@ class Claim(Struct, frozen=True):
 
 def read_claim(authorization: str) -> Claim | None:
     """The claim in an Authorization header (RFC 7617, RFC 6750); None if there is none to read."""
+    if not authorization.isascii():  # a header's odd bytes are surrogates, which are no UTF-8
+        return None
     scheme, _, rest = authorization.strip().partition(" ")
     rest = rest.strip()
     if scheme.lower() == "bearer" and rest:

@@ -72,7 +72,7 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     http_tls_cert: str = ""
     http_tls_key: str = ""
     """PEM files; with a certificate HTTP is HTTPS. The key may be in the certificate's file."""
-    api_token: Annotated[str, msgspec.Meta(pattern="^(.{16,})?$")] = ""
+    api_token: Annotated[str, msgspec.Meta(pattern="^([!-~]{16,})?$")] = ""
     """Lets do everything by HTTP; empty: one is made at each start, in RUN_DIR."""
     api_keys_file: str = ""
     """API keys with roles (`supervisor.access`); empty: there are none."""

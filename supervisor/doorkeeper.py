@@ -95,7 +95,9 @@ class Doorkeeper:
         return actor
 
     async def _known(self, authorization: str, network: str) -> Actor:
-        digest = hashlib.blake2b(authorization.encode(), key=self._digest_key).digest()
+        digest = hashlib.blake2b(
+            authorization.encode(errors="surrogateescape"), key=self._digest_key
+        ).digest()
         if actor := self._remembered.get(digest):
             return actor
         if refusal := self._failures.look(network, time.monotonic()):

@@ -11,6 +11,7 @@ import aiohttp
 from msgspec import Struct
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
+from yarl import URL
 
 from supervisor.access import Credentials, DoorSettings
 from supervisor.audit_log import AuditLog
@@ -172,7 +173,7 @@ class RestRig:
     ) -> Answer:
         """Ask as a client that doesn't repair paths; a dict is sent as a form."""
         given = {"Authorization": authorization} if authorization is not None else {}
-        url = aiohttp.client.URL(self.base + path, encoded=True)
+        url = URL(self.base + path, encoded=True)
         all_headers = {**given, **(headers or {})}
         async with self._session.request(method, url, data=data, headers=all_headers) as answer:
             return Answer(answer.status, dict(answer.headers), await answer.read())

@@ -64,6 +64,7 @@ def test_a_key_twice() -> None:
         ("Basic dTp", None),
         ("Basic ////", None),
         ("Basic \u0660", None),
+        ("Bearer \udcff\udcfe", None),
         ("Digest x", None),
         ("Bearer", None),
         ("", None),

@@ -37,6 +37,7 @@ PATHS = (
     *(f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{sid}.json" for sid in (TALKING, ENDED)),
     *(f"/calls/{sid}/{name}" for sid in (TALKING, ENDED) for name in OPERATIONS),
 )
+MALFORMED, STRANGER, EXPECTATION = (400,), (401, 429), (417,)
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS")
 TYPES = ("application/x-www-form-urlencoded", "application/json", "text/xml; charset=x", "", ";")
 
@@ -135,34 +136,34 @@ def test_any_request(port: int, request: Request) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"),
+    ("sent", "allowed"),
     [
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
-        (b"GET / HTTP/9.9\r\n\r\n", 400),
-        (b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nA: " + b"a" * 9000 + b"\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\n" + b"A: a\r\n" * 500 + b"\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: \xff\xfe\r\n\r\n", 401),
-        (b"GET http:// HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"GET http://[ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-        (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", 401),
-        (b"GET //a/../b HTTP/1.1\r\nHost: a\r\n\r\n", 401),
-        (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n", 401),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", MALFORMED),
+        (b"GET / HTTP/9.9\r\n\r\n", MALFORMED),
+        (b"GET /\x00 HTTP/1.1\r\nHost: a\r\n\r\n", MALFORMED),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", MALFORMED),
+        (b"GET / HTTP/1.1\r\nA: " + b"a" * 9000 + b"\r\n\r\n", MALFORMED),
+        (b"GET / HTTP/1.1\r\n" + b"A: a\r\n" * 500 + b"\r\n", MALFORMED),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", MALFORMED),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: \xff\xfe\r\n\r\n", STRANGER),
+        (b"GET http:// HTTP/1.1\r\nHost: a\r\n\r\n", MALFORMED),
+        (b"GET http://[ HTTP/1.1\r\nHost: a\r\n\r\n", MALFORMED),
+        (b"GET * HTTP/1.1\r\nHost: a\r\n\r\n", MALFORMED),
+        (b"GET //a/../b HTTP/1.1\r\nHost: a\r\n\r\n", STRANGER),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\nContent-Length: 1\r\n\r\n", EXPECTATION),
         (
             f"POST {CALLS} HTTP/1.1\r\nHost: a\r\nAuthorization: {basic()}\r\n".encode()
             + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
-            400,
+            MALFORMED,
         ),
     ],
 )
-def test_what_is_hardly_http(port: int, sent: bytes, status: int) -> None:
+def test_what_is_hardly_http(port: int, sent: bytes, allowed: tuple[int, ...]) -> None:
     """It gets an answer, and the next one is served."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
         peer.sendall(sent)
         answer = peer.recv(65536)
-    assert int(answer.split()[1]) == status, answer
+    assert int(answer.split()[1]) in allowed, answer
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.request("GET", "/health")
     assert connection.getresponse().status == 200

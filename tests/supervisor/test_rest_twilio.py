@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 import pytest
-from twilio.base.exceptions import TwilioRestException
-from twilio.http.http_client import TwilioHttpClient
-from twilio.rest import Client
+from twilio.base.exceptions import TwilioRestException  # type: ignore[import-untyped]  # it has no types
+from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]  # it has no types
+from twilio.rest import Client  # type: ignore[import-untyped]  # it has no types
 
 from supervisor.phone_call import CallStatus, Hangup, NewScript, Script
 from tests.supervisor.rest_rig import ACCOUNT, AUTH_TOKEN, RestRig
