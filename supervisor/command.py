@@ -1,11 +1,13 @@
 """Commands for operators. Settings come from the environment or .env, as the supervisor's.
 
 restart [WORKER ...]   replace workers while their calls go on; without a number all, in turn
+health                 the whole picture that /health has for those with credentials
 key NAME ROLE          make an API key: prints its secret, and the line for API_KEYS_FILE
 audit-verify [FILE]    check the audit log's chain; says which line is broken
 """
 
 import argparse
+import http
 import os
 import ssl
 import sys
@@ -33,6 +35,9 @@ def main() -> int:
         match arguments.command:
             case "restart":
                 _restart(arguments.workers)
+            case "health":
+                config = _config()
+                sys.stdout.write(_health(config, _token(config)))
             case "key":
                 _make_key(arguments.name, arguments.role)
             case "audit-verify":
@@ -55,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     restart = commands.add_parser("restart")
     restart.add_argument("workers", type=int, nargs="*", help="their numbers; none: all")
+    commands.add_parser("health")
     key = commands.add_parser("key")
     key.add_argument("name", help="who has it, as the audit log shows it")
     key.add_argument("role", help="read, operate or admin")
@@ -70,10 +76,14 @@ def _config() -> SupervisorConfig:
 
 def _restart(workers: list[int]) -> None:
     config = _config()
-    token = config.api_token or (config.run_path() / TOKEN_FILE).read_text(encoding="ascii")
+    token = _token(config)
     for worker in workers or _all_workers(config, token):
         answer = _ask(config, "POST", f"/workers/{worker}/restart", token)
         sys.stdout.write(f"worker {worker}: {answer}\n")
+
+
+def _token(config: SupervisorConfig) -> str:
+    return config.api_token or (config.run_path() / TOKEN_FILE).read_text(encoding="ascii")
 
 
 def _make_key(name: str, role: str) -> None:
@@ -101,9 +111,18 @@ def _verify(given: str | None) -> None:
 
 
 def _all_workers(config: SupervisorConfig, token: str) -> list[int]:
-    health = msgspec.json.decode(_ask(config, "GET", "/health", token), type=dict[str, object])
+    health = msgspec.json.decode(_health(config, token), type=dict[str, object])
     workers = msgspec.convert(health["workers"], list[dict[str, object]])
     return [msgspec.convert(worker["worker"], int) for worker in workers]
+
+
+def _health(config: SupervisorConfig, token: str) -> str:
+    try:
+        return _ask(config, "GET", "/health", token)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.SERVICE_UNAVAILABLE:  # with which it tells of trouble
+            raise
+        return error.read().decode()
 
 
 def _ask(config: SupervisorConfig, method: str, path: str, token: str) -> str:

@@ -35,6 +35,7 @@ RENEWABLE = frozenset(
         "share_numbers",
         "stream_parameters",
         "twilio_account_sid",
+        "twilio_auth_token",
     }
 )
 """What SIGHUP takes over of the supervisor's settings; it does so with all of the workers'."""

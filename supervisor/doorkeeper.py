@@ -63,9 +63,7 @@ class Doorkeeper:
 
     def __init__(self, settings: DoorSettings) -> None:
         self._settings = settings
-        self._credentials = settings.credentials.without_weak_tokens()
-        if self._credentials is not settings.credentials:
-            log.warning("auth_token_too_short_for_http", needed_characters=MIN_TOKEN_CHARACTERS)
+        self._credentials = _strong(settings.credentials)
         self._keys_version: tuple[int, ...] = ()
         self._looked_s = time.monotonic()
         self._failures = RateLimit(FAILURES)
@@ -76,6 +74,12 @@ class Doorkeeper:
         self._waiting = 0
         if settings.keys_path:
             self._read_keys()
+
+    def renew(self, credentials: Credentials) -> None:
+        """Take other tokens from now on; the API keys stay those of their file."""
+        keys = self._credentials.keys
+        self._credentials = msgspec.structs.replace(_strong(credentials), keys=keys)
+        self._remembered = {}
 
     def close(self) -> None:
         """Let the thread end."""
@@ -156,3 +160,10 @@ class Doorkeeper:
         self._credentials = msgspec.structs.replace(self._credentials, keys=keys)
         self._remembered = {}
         log.info("api_keys_read", keys=len(keys))
+
+
+def _strong(credentials: Credentials) -> Credentials:
+    strong = credentials.without_weak_tokens()
+    if strong is not credentials:
+        log.warning("auth_token_too_short_for_http", needed_characters=MIN_TOKEN_CHARACTERS)
+    return strong

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from shim.environment import ConfigError
 from supervisor import rest_errors
-from supervisor.access import Role
+from supervisor.access import Credentials, Role
 from supervisor.audit_chain import Deed
 from supervisor.audit_log import AuditLog
 from supervisor.doorkeeper import Doorkeeper, NotAuthenticated, TooOften
@@ -27,6 +27,8 @@ from supervisor.worker_pool import PoolError
 
 log = structlog.get_logger()
 
+END_S: Final = 2.0
+"""Requests that are being answered at the end have so long."""
 MAX_BODY_BYTES: Final = 64 * 1024
 HEALTHY: Final = ("ok", "draining")
 UNKNOWN: Final = Duty("unknown", Role.READ)
@@ -63,13 +65,18 @@ class HttpApi:
         app.router.add_get("/health", self._get_health)
         app.router.add_get("/metrics", self._get_metrics)
         restart = Duty("worker.restart", Role.ADMIN)
-        routes = CallRoutes(answers.calls, account_sid, self._must_record).routes()
+        self._calls = CallRoutes(answers.calls, account_sid, self._must_record)
+        routes = self._calls.routes()
         routes.append(("POST", r"/workers/{worker:\d{1,4}}/restart", self._restart_worker, restart))
         for method, path, handler, duty in routes:
             app.router.add_route(method, path, handler)
             self._duties[handler] = duty
         self._runner = web.AppRunner(
-            app, access_log=None, auto_decompress=False, logger=_silent_logger()
+            app,
+            access_log=None,
+            auto_decompress=False,
+            logger=_silent_logger(),
+            shutdown_timeout=END_S,
         )
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
@@ -88,6 +95,11 @@ class HttpApi:
                 "allowed is an address of this machine and a port that no other program has"
             ) from error
         return int(self._runner.addresses[0][1])
+
+    def renew(self, credentials: Credentials) -> None:
+        """Take other tokens, and another account, from now on."""
+        self._door.renew(credentials)
+        self._calls.account_sid = credentials.account_sid
 
     async def close(self) -> None:
         """Stop to listen, and write the last lines of the audit log."""

@@ -53,7 +53,7 @@ class CallRoutes:
         self, calls: PhoneCalls | None, account_sid: str, must_record: Callable[[], None]
     ) -> None:
         self._present = calls
-        self._account_sid = account_sid
+        self.account_sid = account_sid
         self._must_record = must_record
 
     def routes(self) -> list[tuple[str, str, Handler, Duty]]:
@@ -90,7 +90,7 @@ class CallRoutes:
         filters = {name: query.text(name) for name in rest_parameters.FILTERS if query.text(name)}
         _warn(query, request)
         found = self._calls.find(wanted)
-        return json_answer(rest_resource.call_page(found, page, self._account_sid, filters))
+        return json_answer(rest_resource.call_page(found, page, self.account_sid, filters))
 
     async def _create(self, request: web.Request) -> web.Response:
         self._check_account(request)
@@ -161,7 +161,7 @@ class CallRoutes:
 
     def _check_account(self, request: web.Request) -> None:
         """Whose calls they are: of another account there are none here."""
-        if request.match_info["account"] != self._account_sid:
+        if request.match_info["account"] != self.account_sid:
             raise rest_errors.not_found(request.path)
 
 

@@ -161,6 +161,7 @@ class Supervisor:
             log.warning("settings_need_a_restart", names=fixed or ["WORKERS"])
         self._table.rules = _rules(setup.config)
         self._streams.settings = _stream_settings(setup.config)
+        self._http.renew(setup.config.door_settings(self._token).credentials)
         self._pool.renew_environment(_worker_environment(setup))
         for slot in self._pool.slots:
             await self._replace(slot.index)

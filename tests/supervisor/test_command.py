@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,17 +71,23 @@ def stack(tmp_path: Path) -> Iterator[RunningStack]:
         yield running
 
 
+def entries(path: Path) -> list[dict[str, Any]]:
+    """The audit log's lines."""
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
 async def test_the_audit_log_of_a_supervisor(stack: RunningStack) -> None:
     """Restarts and strangers are in it, over a SIGKILL and an orderly end; the chain is whole."""
     path = Path(stack.environment["AUDIT_LOG"])
     assert stack.http("GET", "/anything", token="guessed")[0] == 401
     assert await stack.command("restart", "0") == 0
-    await stack.until(lambda: len(path.read_bytes().splitlines()) == 2, "both are written")
+    await stack.until(lambda: len(entries(path)) == 2, "both are written")
     assert stack.health()["audit"]["written"] == 2
     await stack.restart_supervisor()
+    assert await stack.command("health") == 0
     assert await stack.command("restart", "1") == 0
     assert (await stack.stop_supervisor())[0] == 0
-    told = [json.loads(line) for line in path.read_bytes().splitlines()]
+    told = entries(path)
     assert [(each["actor"], each["action"], each["outcome"]) for each in told] == [
         ("unknown", "unknown", "denied:20003"),
         ("api-token", "worker.restart", "done"),

@@ -171,6 +171,19 @@ def test_a_bad_file_of_keys(tmp_path: Path, text: str | None, mode: int, what: s
     assert str(refused.value).startswith(f"API_KEYS_FILE is '{path}': {what}")
 
 
+async def test_other_tokens_from_now_on() -> None:
+    """Renewed, the old token is worth nothing, and the account is the new one."""
+    async with RestRig() as rig:
+        assert (await rig.ask("GET", CALLS)).status == 200
+        other = "AC" + "cd" * 16
+        rig.api.renew(Credentials(API_TOKEN, other, AUTH_TOKEN[::-1]))
+        assert (await rig.ask("GET", CALLS)).status == 401
+        renewed = basic(other, AUTH_TOKEN[::-1])
+        assert (await rig.ask("GET", CALLS, authorization=renewed)).status == 404
+        path = CALLS.replace(ACCOUNT, other)
+        assert (await rig.ask("GET", path, authorization=renewed)).status == 200
+
+
 async def test_who_guesses_is_slowed_down(tmp_path: Path) -> None:
     """After some wrong tries 429, told once in the log; those who are known go on unhindered."""
     audit_path = tmp_path / "audit.jsonl"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -9,6 +10,7 @@ from twilio.base.exceptions import TwilioRestException  # type: ignore[import-un
 from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-untyped]  # it has no types
 from twilio.rest import Client  # type: ignore[import-untyped]  # it has no types
 
+from supervisor.access import new_key
 from supervisor.phone_call import CallStatus, Hangup, NewScript, Script
 from tests.supervisor.rest_rig import ACCOUNT, AUTH_TOKEN, RestRig
 
@@ -18,9 +20,9 @@ T = TypeVar("T")
 class Sdk:
     """The package's client beside the rig; its calls block, so they run in a thread."""
 
-    def __init__(self, rig: RestRig, token: str = AUTH_TOKEN) -> None:
+    def __init__(self, rig: RestRig, user: str = ACCOUNT, secret: str = AUTH_TOKEN) -> None:
         self._http = TwilioHttpClient()
-        self.client = Client(ACCOUNT, token, http_client=self._http)
+        self.client = Client(user, secret, ACCOUNT, http_client=self._http)
         self.client.api.base_url = rig.base
 
     async def do(self, work: Callable[[Client], T]) -> T:
@@ -110,8 +112,21 @@ async def test_errors(rig: RestRig, sdk: Sdk) -> None:
     with pytest.raises(TwilioRestException) as refused:
         await sdk.do(lambda client: client.calls("CA" + "0" * 32).fetch())
     assert (refused.value.status, refused.value.code) == (404, 20404)
-    stranger = Sdk(rig, token="guessed")
+    stranger = Sdk(rig, secret="guessed")
     with pytest.raises(TwilioRestException) as refused:
         await stranger.do(lambda client: client.calls("CA" + "0" * 32).fetch())
     stranger.close()
     assert (refused.value.status, refused.value.code) == (401, 20003)
+
+
+async def test_an_api_key(tmp_path: Path) -> None:
+    """The package's way to use a key: its id and secret, and the account's sid."""
+    key, secret = new_key("bot", "operate")
+    keys_path = tmp_path / "keys"
+    keys_path.write_text(key.line())
+    async with RestRig(keys_path=str(keys_path)) as rig:
+        sid = rig.calls.add(CallStatus.RINGING).sid
+        sdk = Sdk(rig, key.key_id, secret)
+        ended = await sdk.do(lambda client: client.calls(sid).update(status="canceled"))
+        sdk.close()
+    assert ended.status == "canceled"
