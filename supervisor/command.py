@@ -14,6 +14,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Final
 
 import dotenv
 import msgspec
@@ -22,6 +23,9 @@ from shim import environment
 from shim.environment import ConfigError
 from supervisor import access, audit_chain
 from supervisor.config import TOKEN_FILE, SupervisorConfig
+
+
+NOT_NEEDED: Final = {"ARI_USER": "none", "ARI_PASS": "none", "ECS_MEDIA_WSS_URL": "none"}
 
 
 class CommandError(Exception):
@@ -70,8 +74,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _config() -> SupervisorConfig:
-    from_file = {name: value or "" for name, value in dotenv.dotenv_values(".env").items()}
-    return environment.read(SupervisorConfig, {**from_file, **os.environ})
+    """The supervisor's settings; what it needs and commands don't may be missing."""
+    given = {**dotenv.dotenv_values(".env"), **os.environ}
+    settings = {name: value for name, value in given.items() if value}
+    return environment.read(SupervisorConfig, {**NOT_NEEDED, **settings})
 
 
 def _restart(workers: list[int]) -> None:
