@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from supervisor.access import Credentials, DoorSettings
+from supervisor.audit_chain import verify
 from supervisor.audit_log import AuditLog
 from supervisor.call_names import new_sid
 from supervisor.doorkeeper import Doorkeeper
@@ -182,3 +183,10 @@ class RestRig:
         if worker > 1:
             raise PoolError(f"there is no worker {worker}")
         self.restarted.append(worker)
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    """The audit log's lines; it has to be whole."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    assert verify(lines).broken_line == 0
+    return [json.loads(line) for line in lines]

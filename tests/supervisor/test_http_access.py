@@ -1,12 +1,9 @@
-"""Who is let in by HTTP, how often one may try, and what the audit log has of it."""
+"""Who is let in by HTTP, and how often one may try."""
 
 import asyncio
-import json
-import shutil
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,6 @@ import trustme
 
 from shim.environment import ConfigError
 from supervisor.access import ApiKey, Credentials, DoorSettings, new_key
-from supervisor.audit_chain import verify
 from supervisor.doorkeeper import FAILURES, Doorkeeper, NotAuthenticated, TooOften
 from supervisor.http_api import server_tls
 from supervisor.phone_call import CallStatus
@@ -28,27 +24,13 @@ from tests.supervisor.rest_rig import (
     CALLS,
     RestRig,
     basic,
+    entries,
 )
 
 PATIENCE_S = 10.0
 BEARER = f"Bearer {API_TOKEN}"
 RESTART = "/workers/1/restart"
 BURST = int(FAILURES.burst)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Poll to a deadline."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-
-
-def entries(path: Path) -> list[dict[str, Any]]:
-    """The audit log's lines; it has to be whole."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    assert verify(lines).broken_line == 0
-    return [json.loads(line) for line in lines]
 
 
 def write_keys(path: Path, *keys: ApiKey) -> None:
@@ -245,49 +227,6 @@ async def test_hashes_are_not_computed_in_the_loop(tmp_path: Path) -> None:
     assert len(threads) == 1
     assert threads.isdisjoint({threading.get_ident()})
     door.close()
-
-
-async def test_what_cannot_be_recorded_is_not_done(tmp_path: Path) -> None:
-    """While the log can't be written, calls can be seen and ended, and nothing else changes."""
-    path = tmp_path / "log" / "audit.jsonl"
-    path.parent.mkdir()
-    async with RestRig(path) as rig:
-        assert rig.audit is not None
-        audit = rig.audit
-        call = rig.calls.add(CallStatus.IN_PROGRESS)
-        where = f"/2010-04-01/Accounts/{ACCOUNT}/Calls/{call.sid}.json"
-        shutil.rmtree(path.parent)
-        assert (await rig.ask("GET", where)).status == 200
-        await until(lambda: bool(audit.problem))
-        order = {"To": "+14155550123", "From": "+14155550100", "Twiml": "<Response/>"}
-        answer = await rig.ask("POST", CALLS, order)
-        assert (answer.status, answer.json["code"]) == (503, 20503)
-        assert "audit log" in answer.json["message"]
-        assert (await rig.ask("POST", where, {"Twiml": "<Response/>"})).status == 503
-        assert (await rig.ask("POST", RESTART, authorization=BEARER)).status == 503
-        assert (await rig.ask("GET", where)).status == 200
-        assert (await rig.ask("POST", where, {"Status": "completed"})).status == 200
-        health = (await rig.ask("GET", "/health")).json["audit"]
-        assert health["problem"] == "No such file or directory"
-        path.parent.mkdir()
-        await until(lambda: audit.health().waiting == 0)
-        assert (await rig.ask("POST", CALLS, order)).status == 201
-    assert "call.hangup" in [each["action"] for each in entries(path)]
-
-
-async def test_nothing_of_callers_in_the_audit_log(tmp_path: Path) -> None:
-    """No number, no TwiML, whatever the request."""
-    path = tmp_path / "audit.jsonl"
-    async with RestRig(path) as rig:
-        secret = "<Response><Say>insulin</Say></Response>"
-        order = {"To": "+14155550199", "From": "+14155550177", "Twiml": secret}
-        await rig.ask("POST", CALLS, order)
-        await rig.ask("POST", CALLS, {**order, "To": "+14155550199x"})
-        await rig.ask("GET", f"{CALLS}?To=%2B14155550199")
-        await rig.ask("GET", "/+14155550199/insulin")
-    text = path.read_text()
-    assert len(text.splitlines()) == 4
-    assert not any(word in text for word in ("4155550199", "4155550177", "insulin"))
 
 
 async def test_tls(tmp_path: Path) -> None:
