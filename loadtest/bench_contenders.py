@@ -10,7 +10,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -74,7 +74,7 @@ async def ours(place: Place, load: Load) -> AsyncIterator[Running]:
         command = [sys.executable, "-m", "supervisor"]
         supervisor = Program(command, place.directory, environment=environment, by_signal=True)
         async with supervisor:
-            pids = await _workers(supervisor, int(environment["HTTP_PORT"]))
+            pids = await _workers(supervisor, environment)
             for pid, cpu in zip(pids, place.measured, strict=True):
                 pin(pid, {cpu})
             few = min(FEW_CALLS, load.calls)
@@ -127,11 +127,12 @@ async def _call(ari: BenchAri, calls: int) -> None:
         await asyncio.sleep(SPACING_S)
 
 
-async def _workers(supervisor: Program, http_port: int) -> list[int]:
+async def _workers(supervisor: Program, environment: Mapping[str, str]) -> list[int]:
     """Wait until the supervisor is ready; returns its workers' processes."""
     deadline = time.monotonic() + START_S
-    url = f"http://127.0.0.1:{http_port}/health"
-    async with aiohttp.ClientSession() as session:
+    url = f"http://127.0.0.1:{environment['HTTP_PORT']}/health"
+    headers = {"Authorization": f"Bearer {environment['API_TOKEN']}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
         while time.monotonic() < deadline:
             _ = supervisor.pid  # raises if it has ended
             health = await _health(session, url)
@@ -164,6 +165,8 @@ def _settings(place: Place, load: Load, ari_base: str) -> dict[str, str]:
         "ASTERISK_RTP_START": "10000",
         "ASTERISK_RTP_END": "65535",
         "HTTP_PORT": str(free_port(socket.SOCK_STREAM)),
+        "API_TOKEN": secrets.token_urlsafe(16),
+        "AUDIT_LOG": "off",
         "RUN_DIR": str(place.directory / "run"),
         "WORKERS": str(len(place.measured)),
         "SETUP_TIMEOUT": str(patience_s(load.calls)),

@@ -34,6 +34,7 @@ OUT: Final = Path("out")
 START_S: Final = 60.0
 STOP_S: Final = 12.0
 DEFAULTS: Final = {
+    "AUDIT_LOG": "out/audit.jsonl",
     "ARI_USER": "voice-agent",
     "ECS_MEDIA_WSS_URL": "ws://127.0.0.1:8081/media-stream",
     "LOG_FORMAT": "text",
@@ -195,7 +196,7 @@ async def _place(to: str) -> CallRecord:
 
 def _stay(settings: Mapping[str, str]) -> None:
     print(
-        f"\nrunning. look at {_http(settings)}/health and {_http(settings)}/metrics\n"
+        f"\nrunning. look at {_http(settings)}/metrics, or: python -m supervisor.command health\n"
         "another call: make call      stop: Ctrl-C",
         flush=True,
     )

@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.request import Request
 
 from deploy.run_asterisk import NotRunningError, cli
 
@@ -115,6 +116,8 @@ class Stack:
             "ECS_MEDIA_WSS_URL": f"ws://127.0.0.1:{agent_port}/media-stream",
             "RUN_DIR": str(self.path / "run"),
             "WORKERS": "2",
+            "API_TOKEN": secrets.token_urlsafe(16),
+            "AUDIT_LOG": "off",
             "LOG_FORMAT": "json",
             **(settings or {}),
         }
@@ -163,10 +166,11 @@ class Stack:
         self.wait_until(self.is_ok, START_S, "the supervisor is not ok")
 
     def health(self) -> dict[str, Any]:
-        """The supervisor's /health; raises StackError without an answer."""
+        """The supervisor's whole /health; raises StackError without an answer."""
         url = f"http://127.0.0.1:{self.environment['HTTP_PORT']}/health"
+        headers = {"Authorization": f"Bearer {self.environment['API_TOKEN']}"}
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(Request(url, headers=headers), timeout=5) as answer:
                 content: dict[str, Any] = json.load(answer)
         except urllib.error.HTTPError as error:
             content = json.load(error)

@@ -17,7 +17,10 @@ from shim import environment, log_setup
 from shim.config import ShimConfig, tls_context
 from shim.control import SOCKET_NAME
 from shim.environment import ConfigError
+from supervisor.audit_log import AuditLog
 from supervisor.config import SupervisorConfig, check
+from supervisor.doorkeeper import Doorkeeper
+from supervisor.http_api import server_tls
 from supervisor.media_ports import check_host
 from supervisor.supervise import Setup, Supervisor, SupervisorFailed
 
@@ -63,7 +66,16 @@ def _read_setup(own: Mapping[str, str]) -> Setup:
     of_workers = environment.read(ShimConfig, merged)  # so that no worker fails on it
     of_workers.stream_settings()
     tls_context(of_workers)
+    _check_http(config)
     return Setup(config, cpus, merged)
+
+
+def _check_http(config: SupervisorConfig) -> None:
+    """Read the files that HTTP needs once before anything is begun; raises ConfigError."""
+    server_tls(config.http_tls_cert, config.http_tls_key)
+    Doorkeeper(config.door_settings("")).close()
+    if config.audit_log and (path := config.audit_path()):
+        AuditLog(path).close()
 
 
 def _raise_fd_limit() -> None:

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shim.environment import ConfigError, without_secrets
+from supervisor.access import Credentials, DoorSettings
 from supervisor.admission import ASTERISK_PORTS_PER_CALL
 from supervisor.ari_connection import AriSettings
+from supervisor.rate_limit import Rate
 
 MIN_ASTERISK_PORTS = 2 * ASTERISK_PORTS_PER_CALL
 """For one call; one more is the reserve of admission."""
@@ -20,6 +22,8 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
 TOKEN_FILE = "token"
 """In the run directory, readable for the supervisor's user only."""
+AUDIT_DIR = Path("/var/lib/open-telephony-stack")
+AUDIT_FILE = "audit.jsonl"
 RENEWABLE = frozenset(
     {
         "ecs_media_wss_fallback_url",
@@ -31,6 +35,7 @@ RENEWABLE = frozenset(
         "share_numbers",
         "stream_parameters",
         "twilio_account_sid",
+        "twilio_auth_token",
     }
 )
 """What SIGHUP takes over of the supervisor's settings; it does so with all of the workers'."""
@@ -65,8 +70,17 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     """Calls at once; 0: as many as there are ports."""
     http_host: str = "127.0.0.1"
     http_port: Port = 8080
-    api_token: str = ""
-    """What changes by HTTP need; empty: one is made at each start, in RUN_DIR."""
+    http_tls_cert: str = ""
+    http_tls_key: str = ""
+    """PEM files; with a certificate HTTP is HTTPS. The key may be in the certificate's file."""
+    api_token: Annotated[str, msgspec.Meta(pattern="^([!-~]{16,})?$")] = ""
+    """Lets do everything by HTTP; empty: one is made at each start, in RUN_DIR."""
+    api_keys_file: str = ""
+    """API keys with roles (`supervisor.access`); empty: there are none."""
+    api_requests_per_second: Annotated[float, msgspec.Meta(gt=0, le=10000)] = 50
+    """Of each credential in the long run; twice as many at once."""
+    audit_log: str = ""
+    """Who did what to which call; empty: in /var/lib/open-telephony-stack or RUN_DIR; or off."""
     run_dir: str = ""
     """For control socket and port table; empty: on /dev/shm, or where temporary files go."""
     on_stream_end: Literal["hangup", "continue"] = "hangup"
@@ -77,6 +91,8 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     drain_seconds: Annotated[float, msgspec.Meta(ge=0, le=86400)] = 2
     """After SIGTERM calls may go on for so long."""
     twilio_account_sid: Annotated[str, msgspec.Meta(pattern="^AC[0-9a-f]{32}$")] = "AC" + "0" * 32
+    twilio_auth_token: str = ""
+    """With the account's sid: credentials for calls by HTTP. Empty: there are none."""
     stream_parameters: str = "{}"
     """The operator's own customParameters, as a JSON object of strings."""
     share_numbers: bool = False
@@ -92,6 +108,21 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
             return Path(self.run_dir)
         base = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path("/tmp")
         return base / f"open-telephony-stack-{os.getuid()}"
+
+    def audit_path(self) -> Path | None:
+        """The audit log's file; None if it is off."""
+        if self.audit_log:
+            return None if self.audit_log == "off" else Path(self.audit_log)
+        durable = AUDIT_DIR if os.access(AUDIT_DIR, os.W_OK | os.X_OK) else self.run_path()
+        return durable / AUDIT_FILE
+
+    def door_settings(self, api_token: str) -> DoorSettings:
+        """Who is let in by HTTP, with the API token in use."""
+        return DoorSettings(
+            Credentials(api_token, self.twilio_account_sid, self.twilio_auth_token),
+            self.api_keys_file,
+            Rate(self.api_requests_per_second, max(1, 2 * self.api_requests_per_second)),
+        )
 
     def ari_settings(self) -> AriSettings:
         """Where ARI is, as whom, for which app; raises ConfigError."""
@@ -180,6 +211,12 @@ def _check_encryption(config: SupervisorConfig) -> None:
                 "allowed is wss://, or ws:// to this machine, or ALLOW_UNENCRYPTED=true on an "
                 "encrypted network"
             )
+    if not (config.http_tls_cert or _is_loopback(config.http_host)):
+        raise ConfigError(
+            f"HTTP_HOST is {config.http_host!r}, where credentials would not be encrypted; allowed "
+            "is a loopback address, or HTTP_TLS_CERT, or ALLOW_UNENCRYPTED=true on an encrypted "
+            "network"
+        )
     if not _is_loopback(config.external_media_host):
         raise ConfigError(
             f"EXTERNAL_MEDIA_HOST is {config.external_media_host!r}, where RTP would not be "

@@ -20,12 +20,14 @@ from shim.port_layout import Shape
 from supervisor import systemd
 from supervisor.admission import Limits
 from supervisor.asterisk_watch import AsteriskWatch
+from supervisor.audit_log import AuditLog
 from supervisor.call_control import CallControl
 from supervisor.call_names import CallNames, new_sid
 from supervisor.call_state import OnEnd
 from supervisor.call_table import CallTable, Rules
 from supervisor.config import TOKEN_FILE, SupervisorConfig
-from supervisor.http_api import Answers, HttpApi
+from supervisor.doorkeeper import Doorkeeper
+from supervisor.http_api import Answers, HttpApi, server_tls
 from supervisor.media_ports import MediaPorts
 from supervisor.metrics import Figures, make_registry
 from supervisor.port_table import PortTable
@@ -93,7 +95,13 @@ class Supervisor:
         self._streams.pool = self._pool
         answers = Answers(self._health, make_registry(self._figures), self._pool.replace)
         self._token = config.api_token or secrets.token_urlsafe(32)
-        self._http = HttpApi(answers, self._token)
+        self._tls = server_tls(config.http_tls_cert, config.http_tls_key)
+        self._http = HttpApi(
+            answers,
+            Doorkeeper(config.door_settings(self._token)),
+            AuditLog(audit_path) if (audit_path := config.audit_path()) else None,
+            config.twilio_account_sid,
+        )
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and clean up.
@@ -108,7 +116,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, lambda: self._hold(self.renew()))
         try:
             self._write_token()
-            await self._http.start(self._config.http_host, self._config.http_port)
+            await self._http.start(self._config.http_host, self._config.http_port, self._tls)
             await self._pool.start()
             self._hold(self._tick())
             self._hold(self._free_unclaimed())
@@ -151,6 +159,7 @@ class Supervisor:
             log.warning("settings_need_a_restart", names=fixed or ["WORKERS"])
         self._table.rules = _rules(setup.config)
         self._streams.settings = _stream_settings(setup.config)
+        self._http.renew(setup.config.door_settings(self._token).credentials)
         self._pool.renew_environment(_worker_environment(setup))
         for slot in self._pool.slots:
             await self._replace(slot.index)

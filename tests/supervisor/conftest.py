@@ -11,6 +11,7 @@ from supervisor.call_state import Phase
 from tests.supervisor.call_walk import SET_UP, A, Walk
 
 ON_UVLOOP = {
+    "test_command.py",
     "test_control_server.py",
     "test_stream_control.py",
     "test_stream_moves.py",

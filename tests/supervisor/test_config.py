@@ -1,5 +1,7 @@
 """The supervisor's settings: what is refused, in which words, and what is never shown."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -78,6 +80,8 @@ def test_what_must_be_set(name: str) -> None:
             "allowed is wss://, or ws:// to this machine",
         ),
         ("EXTERNAL_MEDIA_HOST", "192.0.2.1", "allowed is a loopback address"),
+        ("HTTP_HOST", "0.0.0.0", "allowed is a loopback address, or HTTP_TLS_CERT, or"),
+        ("API_REQUESTS_PER_SECOND", "0", "> 0"),
         ("STREAM_PARAMETERS", "tenant=a", "allowed is a JSON object of strings"),
         ("STREAM_PARAMETERS", '{"tenant": 1}', "allowed is a JSON object of strings"),
     ],
@@ -121,6 +125,22 @@ def test_an_encrypted_network_is_the_operators_word() -> None:
         EXTERNAL_MEDIA_HOST="10.0.0.5",
     )
     assert config.allow_unencrypted
+
+
+def test_http_beyond_this_machine() -> None:
+    """With a certificate, or on an encrypted network."""
+    assert read(HTTP_HOST="0.0.0.0", HTTP_TLS_CERT="/etc/ots.pem").http_host == "0.0.0.0"
+    assert read(HTTP_HOST="0.0.0.0", ALLOW_UNENCRYPTED="true").http_host == "0.0.0.0"
+
+
+def test_where_the_audit_log_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is said, or nowhere, or where it outlives a reboot if that is prepared."""
+    assert read(AUDIT_LOG="/x/y.jsonl").audit_path() == Path("/x/y.jsonl")
+    assert read(AUDIT_LOG="off").audit_path() is None
+    monkeypatch.setattr("supervisor.config.AUDIT_DIR", tmp_path)
+    assert read(RUN_DIR="/run/ots").audit_path() == tmp_path / "audit.jsonl"
+    monkeypatch.setattr("supervisor.config.AUDIT_DIR", tmp_path / "missing")
+    assert read(RUN_DIR="/run/ots").audit_path() == Path("/run/ots/audit.jsonl")
 
 
 def test_secrets_are_not_shown() -> None:

@@ -106,6 +106,7 @@ async def test_a_failed_set_up_leaves_nothing(stack: RunningStack, method: str, 
 async def test_changes_need_the_token(stack: RunningStack) -> None:
     """A worker is replaced by HTTP for those who have the token, with the call that it serves."""
     assert stack.http("POST", "/workers/0/restart", token="guessed")[0] == 401
+    assert stack.http("GET", "/health", token="guessed")[0] == 401
     assert stack.http("POST", "/workers/7/restart")[0] == 409
     async with stack.calling() as call:
         await stack.until_up()

@@ -161,7 +161,12 @@ async def test_a_wrong_password() -> None:
     [
         ({"ARI_PASS": ""}, "ARI_PASS is not set"),
         ({"ARI_BASE": "http://me:it@127.0.0.1:8088"}, "ARI_BASE holds an @"),
-        ({"HTTP_HOST": "192.0.2.1"}, "HTTP_HOST is '192.0.2.1'"),
+        ({"HTTP_HOST": "192.0.2.1"}, "credentials would not be encrypted"),
+        ({"HTTP_HOST": "192.0.2.1", "ALLOW_UNENCRYPTED": "1"}, "HTTP_HOST is '192.0.2.1' and"),
+        ({"HTTP_TLS_CERT": "/no/such/file"}, "HTTP_TLS_CERT is '/no/such/file'"),
+        ({"API_TOKEN": "short"}, "API_TOKEN is (hidden)"),
+        ({"API_KEYS_FILE": "/no/such/file"}, "API_KEYS_FILE is '/no/such/file'"),
+        ({"AUDIT_LOG": "/no/such/file"}, "AUDIT_LOG is '/no/such/file'"),
         ({"RTP_BIND_HOST": "192.0.2.1"}, "RTP_BIND_HOST is '192.0.2.1'"),
         ({"STREAM_CA_FILE": "/no/such/file"}, "STREAM_CA_FILE is '/no/such/file'"),
         ({"ORPHAN_GRACE": "soon"}, "ORPHAN_GRACE is 'soon'"),
