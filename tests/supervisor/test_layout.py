@@ -11,6 +11,11 @@ CHECKOUT = Path(__file__).parents[2]
 OURS = ("deploy", "loadtest", "shim", "supervisor", "tests", "voice_agent")
 
 PURE = {
+    "deploy.aws_lambda.metrics",
+    "deploy.aws_lambda.plan",
+    "deploy.aws_lambda.ranges",
+    "deploy.aws_lambda.settings",
+    "deploy.aws_lambda.trigger",
     "shim.agent_messages",
     "shim.control",
     "shim.environment",
@@ -84,6 +89,7 @@ FROM_SHIM = {
 """What the supervisor takes of the worker's package: what they share, and the early check."""
 
 JOINERS = {
+    "deploy.aws_lambda.handler",
     "shim.call_session",
     "shim.stream_connector",
     "shim.worker",
@@ -119,7 +125,7 @@ def modules(*packages: str) -> dict[str, Path]:
     return {
         f"{package}.{path.stem}": path
         for package in packages
-        for path in sorted((CHECKOUT / package).glob("*.py"))
+        for path in sorted((CHECKOUT / package.replace(".", "/")).glob("*.py"))
         if path.stem != "__init__"
     }
 
@@ -147,7 +153,7 @@ def ours_in(path: Path) -> set[str]:
     return {name for name in imports(path) if name.split(".")[0] in OURS}
 
 
-PROGRAM = modules("shim", "supervisor", "voice_agent")
+PROGRAM = modules("shim", "supervisor", "voice_agent", "deploy.aws_lambda")
 
 
 def test_the_list_of_pure_modules_is_true() -> None:
@@ -188,10 +194,10 @@ def test_the_voice_agent_stands_alone(name: str) -> None:
     assert all(module.startswith("voice_agent.") for module in ours_in(PROGRAM[name]))
 
 
-@pytest.mark.parametrize("name", sorted(modules("shim", "supervisor", "voice_agent", "deploy")))
+@pytest.mark.parametrize("name", sorted(PROGRAM | modules("deploy")))
 def test_programs_do_not_import_their_tests(name: str) -> None:
     """What runs in production knows neither tests nor load generators."""
-    path = modules("shim", "supervisor", "voice_agent", "deploy")[name]
+    path = (PROGRAM | modules("deploy"))[name]
     assert not {module.split(".")[0] for module in ours_in(path)} & {"tests", "loadtest"}
 
 
