@@ -130,8 +130,11 @@ def download(url: str) -> bytes:
     try:
         with opener.open(url, timeout=DOWNLOAD_SECONDS) as answer:
             document: bytes = answer.read(LARGEST_DOCUMENT_BYTES + 1)
+            missing_bytes = answer.length or 0
     except (OSError, HTTPException) as error:
         raise BrokenDocumentError(f"{url} can't be read: {error}") from error
     if len(document) > LARGEST_DOCUMENT_BYTES:
         raise BrokenDocumentError(f"{url} has over {LARGEST_DOCUMENT_BYTES} bytes")
+    if missing_bytes:
+        raise BrokenDocumentError(f"{url} was cut off, {missing_bytes} bytes are missing")
     return document

@@ -13,6 +13,7 @@ from deploy.aws_lambda.ranges import BrokenDocumentError
 from deploy.aws_lambda.settings import settings_from
 from deploy.aws_lambda.trigger import DOCUMENT_URL, ForeignTriggerError
 from tests.deploy.aws_account import REGION, Account, Ec2Server, announcement, document
+from tests.deploy.aws_template import resources_of_the_template, statements
 
 SCHEDULED = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
 READING = {
@@ -281,3 +282,18 @@ def test_reading_fails(account: Account, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(Exception, match="UnauthorizedOperation"):
         update(account, CHIME)
     assert json.loads(capsys.readouterr().out)["Failed"] == 1
+
+
+def test_the_role_allows_what_is_called_and_no_more(account: Account) -> None:
+    """The template's role has the rights for exactly the requests that a way through all makes."""
+    account.add_list(4, max_entries=3)
+    account.clear_calls()
+    update(account, document("3.80.16.0/24"), RULE_QUOTA="2")
+    update(account, document("3.80.16.0/24", "3.80.18.0/24"), RULE_QUOTA="2")
+    allowed = {
+        action
+        for statement in statements(resources_of_the_template()["LambdaRole"])
+        for action in statement["Action"]
+        if not action.startswith("logs:")
+    }
+    assert allowed == {f"ec2:{call}" for call in account.clear_calls()}
