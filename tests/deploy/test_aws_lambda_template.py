@@ -23,7 +23,7 @@ def resources() -> dict[str, Any]:
 def test_it_is_valid() -> None:
     """AWS's own linter finds nothing, warnings included."""
     linter = Path(sys.executable).with_name("cfn-lint")
-    command = [linter, "--regions", "us-east-1", "us-west-2", "--", TEMPLATE]
+    command: list[str | Path] = [linter, "--regions", "us-east-1", "us-west-2", "--", TEMPLATE]
     linted = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (linted.returncode, linted.stdout) == (0, "")
 
