@@ -71,7 +71,7 @@ def _plan(
     job: Job, settings: Settings, group: SecurityGroup, fetch: Download, report: "_Report"
 ) -> Plan:
     ranges = read_ranges(fetch(job.url), job.md5)
-    wanted = choose(ranges, settings.services, settings.regions)
+    wanted = choose(ranges, settings.services, settings.regions, settings.extra_ranges)
     report.wanted = len(wanted)
     report.plan = make_plan(
         group.read(), wanted, settings.ports, settings.rule_quota, job.accept_large_loss

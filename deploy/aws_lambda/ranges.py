@@ -58,14 +58,19 @@ def _ranges(content: Mapping[str, Any], key: str, family: int) -> Iterator[Publi
 
 
 def choose(
-    ranges: Iterable[PublishedRange], services: Iterable[str], regions: Iterable[str]
+    ranges: Iterable[PublishedRange],
+    services: Iterable[str],
+    regions: Iterable[str],
+    extra: Iterable[Network] = (),
 ) -> frozenset[Network]:
     """The fewest networks that hold the ranges of these services in these regions (`*`: in all).
 
-    Raises BrokenDocumentError if a service has no range in these regions, or a region none of
-    these services: the document is incomplete, or the name is misspelt.
+    `extra` are networks that AWS names elsewhere only; they must lie within what it publishes for
+    whichever service. Raises BrokenDocumentError if one doesn't, and if a service has no range in
+    these regions, or a region none of these services: the document is incomplete, or the name is
+    misspelt.
     """
-    services, regions = frozenset(services), frozenset(regions)
+    ranges, services, regions = list(ranges), frozenset(services), frozenset(regions)
     chosen = [
         entry
         for entry in ranges
@@ -75,7 +80,11 @@ def choose(
     missing |= regions - {entry.region for entry in chosen} - {EVERY_REGION}
     if missing or not chosen:
         raise BrokenDocumentError(f"no address ranges for {', '.join(sorted(missing))}")
-    return collapse(entry.network for entry in chosen)
+    aws = collapse(entry.network for entry in ranges)
+    strange = [str(network) for network in extra if not covered(network, aws)]
+    if strange:
+        raise BrokenDocumentError(f"not among AWS's published ranges: {', '.join(strange)}")
+    return collapse([*(entry.network for entry in chosen), *extra])
 
 
 def collapse(networks: Iterable[Network]) -> frozenset[Network]:

@@ -1,13 +1,16 @@
 """The Lambda's settings, from its environment variables. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 from deploy.aws_lambda.plan import PortRange
+from deploy.aws_lambda.ranges import Network
 
 DEFAULTS = {
     "SERVICES": "CHIME_VOICECONNECTOR",
+    "EXTRA_RANGES": "",
     "PORTS": "sip:tcp:5061-5061,rtp:udp:10000-19999",
     "RULE_QUOTA": "60",
     "PREFIX_LIST_IDS": "",
@@ -19,6 +22,7 @@ FORMS = {
     "SECURITY_GROUP_ID": (r"sg-[0-9a-f]+", "sg- and hex digits"),
     "REGIONS": (r"(\*|[a-zA-Z0-9-]+)(,[a-zA-Z0-9-]+)*", "regions with commas between, or *"),
     "SERVICES": (r"[A-Z0-9_]+(,[A-Z0-9_]+)*", "names of services with commas between"),
+    "EXTRA_RANGES": (r"|[0-9a-f.:]+/\d+(,[0-9a-f.:]+/\d+)*", "networks with commas between"),
     "PORTS": (
         r"\w+:(tcp|udp):\d{1,5}-\d{1,5}(,\w+:(tcp|udp):\d{1,5}-\d{1,5})*",
         "name:tcp:first-last or name:udp:first-last, with commas between",
@@ -37,13 +41,14 @@ class SettingError(Exception):
 class Settings:
     """What is kept equal to which ranges.
 
-    `rule_quota`: rules that AWS allows the security group, for each family of addresses.
+    `extra_ranges`: networks beside those of the services, see `ranges.choose`. `rule_quota`: rules that AWS allows the security group, for each family of addresses.
     """
 
     security_group_id: str
     prefix_list_ids: tuple[str, ...]
     services: tuple[str, ...]
     regions: tuple[str, ...]
+    extra_ranges: tuple[Network, ...]
     ports: tuple[PortRange, ...]
     rule_quota: int
     dry_run: bool
@@ -60,10 +65,21 @@ def settings_from(environment: Mapping[str, str]) -> Settings:
         prefix_list_ids=tuple(filter(None, values["PREFIX_LIST_IDS"].split(","))),
         services=tuple(values["SERVICES"].split(",")),
         regions=tuple(values["REGIONS"].split(",")),
+        extra_ranges=tuple(_networks(values["EXTRA_RANGES"])),
         ports=tuple(_port_range(text) for text in values["PORTS"].split(",")),
         rule_quota=int(values["RULE_QUOTA"]),
         dry_run=values["DRY_RUN"] == "true",
     )
+
+
+def _networks(text: str) -> Iterator[Network]:
+    for part in filter(None, text.split(",")):
+        try:
+            yield ip_network(part)
+        except ValueError as error:
+            raise SettingError(
+                f"EXTRA_RANGES has {part!r}, allowed are networks: {error}"
+            ) from error
 
 
 def _port_range(text: str) -> PortRange:

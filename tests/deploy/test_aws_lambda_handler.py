@@ -72,6 +72,12 @@ def test_first_run(account: Account, capsys: pytest.CaptureFixture[str]) -> None
     assert line["SecurityGroup"] == account.group_id
 
 
+def test_extra_ranges(account: Account) -> None:
+    """What AWS publishes as another service's is opened if the settings name it."""
+    update(account, CHIME, EXTRA_RANGES="52.94.0.128/25")
+    assert account.opened() == {"3.80.16.0/23", "2600:f0f0:1::/48", "52.94.0.128/25"}
+
+
 def test_nothing_changed(account: Account) -> None:
     """The daily run of a group that is right only reads."""
     update(account, CHIME)

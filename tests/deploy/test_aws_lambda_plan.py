@@ -155,6 +155,19 @@ def test_services_and_regions() -> None:
         choose(published, ["EC2", "CHIME_VOICECONNECTOR"], ["us-east-1"])
 
 
+def test_extra_ranges() -> None:
+    """Ranges that AWS names elsewhere are let in as long as AWS publishes them at all."""
+    published = [
+        PublishedRange(ip_network("99.77.254.0/24"), "CHIME_VOICECONNECTOR", "us-east-1"),
+        PublishedRange(ip_network("3.80.0.0/12"), "EC2", "us-east-1"),
+    ]
+    chosen = ["CHIME_VOICECONNECTOR"], ["us-east-1"]
+    extra = [ip_network("3.80.16.0/23")]
+    assert choose(published, *chosen, extra) == networks("99.77.254.0/24", "3.80.16.0/23")
+    with pytest.raises(Exception, match=r"not among AWS's published ranges: 3\.80\.16\.0/23"):
+        choose(published[:1], *chosen, extra)
+
+
 GOOD = {"SECURITY_GROUP_ID": "sg-0abc", "REGIONS": "us-east-1,us-west-2"}
 
 
@@ -178,6 +191,8 @@ def test_settings() -> None:
         ("REGIONS", ""),
         ("REGIONS", "us-east-1;us-west-2"),
         ("SERVICES", "amazon"),
+        ("EXTRA_RANGES", "3.80.16.1/23"),
+        ("EXTRA_RANGES", "here"),
         ("PORTS", "sip:sctp:5061-5061"),
         ("PORTS", "rtp:udp:19999-10000"),
         ("PORTS", "rtp:udp:10000-99999"),
