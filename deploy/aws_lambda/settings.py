@@ -41,7 +41,8 @@ class SettingError(Exception):
 class Settings:
     """What is kept equal to which ranges.
 
-    `extra_ranges`: networks beside those of the services, see `ranges.choose`. `rule_quota`: rules that AWS allows the security group, for each family of addresses.
+    `extra_ranges`: networks beside those of the services, see `ranges.choose`. `rule_quota`: rules
+    that AWS allows the security group, for each family of addresses.
     """
 
     security_group_id: str
