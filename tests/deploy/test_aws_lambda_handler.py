@@ -16,11 +16,7 @@ from tests.deploy.aws_account import REGION, Account, Ec2Server, announcement, d
 from tests.deploy.aws_template import resources_of_the_template, statements
 
 SCHEDULED = {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}}
-READING = {
-    "DescribeSecurityGroupRules",
-    "DescribeManagedPrefixLists",
-    "GetManagedPrefixListEntries",
-}
+READING = ("Describe", "Get")
 CHIME = document("3.80.16.0/24", "3.80.17.0/24", "2600:f0f0:1::/48")
 
 
@@ -121,8 +117,7 @@ def test_prefix_lists_when_the_quota_is_reached(account: Account) -> None:
 
     three = ("3.80.16.0/24", "3.80.18.0/24", "3.80.20.0/24")
     update(account, document(*three, "2600:f0f0:1::/48"), RULE_QUOTA="5")
-    calls = account.clear_calls()
-    assert [call for call in calls if call not in READING] == [
+    assert [call for call in account.clear_calls() if not call.startswith(READING)] == [
         "ModifyManagedPrefixList",
         "ModifyManagedPrefixList",
         "RevokeSecurityGroupIngress",
@@ -134,8 +129,7 @@ def test_prefix_lists_when_the_quota_is_reached(account: Account) -> None:
     assert account.rules() == ipv6_rules
 
     update(account, document(*three[:2], "2600:f0f0:1::/48"), RULE_QUOTA="5")
-    calls = account.clear_calls()
-    changes = [call for call in calls if call not in READING]
+    changes = [call for call in account.clear_calls() if not call.startswith(READING)]
     assert changes[0] == "AuthorizeSecurityGroupIngress"
     assert set(changes[1:]) == {"ModifyManagedPrefixList"}
     assert account.opened() == {*three[:2], "2600:f0f0:1::/48"}
