@@ -11,6 +11,11 @@ CHECKOUT = Path(__file__).parents[2]
 OURS = ("deploy", "loadtest", "shim", "supervisor", "tests", "voice_agent")
 
 PURE = {
+    "deploy.aws_lambda.metrics",
+    "deploy.aws_lambda.plan",
+    "deploy.aws_lambda.ranges",
+    "deploy.aws_lambda.settings",
+    "deploy.aws_lambda.trigger",
     "deploy.doctor.access_rules",
     "deploy.doctor.evidence",
     "deploy.doctor.facts",
@@ -106,6 +111,7 @@ FROM_SHIM = {
 """What the supervisor takes of the worker's package: what they share, and the early check."""
 
 JOINERS = {
+    "deploy.aws_lambda.handler",
     "deploy.doctor.examination",
     "deploy.doctor.settings",
     "shim.call_session",
@@ -159,9 +165,9 @@ LAYERS = {
 def modules(*packages: str) -> dict[str, Path]:
     """All modules of these packages by name."""
     return {
-        f"{package.replace('/', '.')}.{path.stem}": path
+        f"{package}.{path.stem}": path
         for package in packages
-        for path in sorted((CHECKOUT / package).glob("*.py"))
+        for path in sorted((CHECKOUT / package.replace(".", "/")).glob("*.py"))
         if path.stem != "__init__"
     }
 
@@ -189,7 +195,7 @@ def ours_in(path: Path) -> set[str]:
     return {name for name in imports(path) if name.split(".")[0] in OURS}
 
 
-PROGRAM = modules("deploy/doctor", "shim", "supervisor", "voice_agent")
+PROGRAM = modules("deploy.aws_lambda", "deploy.doctor", "shim", "supervisor", "voice_agent")
 
 
 def test_the_list_of_pure_modules_is_true() -> None:
