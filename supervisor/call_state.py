@@ -44,10 +44,21 @@ class Presence(StrEnum):
 
 
 class OnEnd(StrEnum):
-    """What becomes of a caller whose stream is over."""
+    """What becomes of a caller whose stream is over.
+
+    KEEP: nothing; the caller stays in the app, for whoever has asked for the stream.
+    """
 
     HANG_UP = "hangup"
     CONTINUE = "continue"
+    KEEP = "keep"
+
+
+class Target(Struct, frozen=True):
+    """A stream that was asked for: where to, and its own customParameters."""
+
+    url: str
+    parameters: dict[str, str] = {}
 
 
 class Call(Struct):
@@ -58,6 +69,7 @@ class Call(Struct):
     started_ns: int
     caller_number: str = ""
     called_number: str = ""
+    target: Target | None = None
     phase: Phase = Phase.SETTING_UP
     worker: int = -1
     port: int = 0
@@ -74,6 +86,11 @@ class Call(Struct):
     reason: str = ""
     on_end: OnEnd = OnEnd.HANG_UP
     stats: CallStats = CallStats()
+
+    @property
+    def keeps_caller(self) -> bool:
+        """Whether the caller was there before this stream, and shall be there after it."""
+        return self.target is not None
 
     @property
     def is_gone(self) -> bool:

@@ -152,11 +152,12 @@ class CallTable:
         if earlier is not None and earlier.caller is not Presence.ABSENT:
             return []  # told twice; but one who had left, and comes again, is a new call
         call = Call(
-            call_sid=self._new_call_sid(),
+            call_sid=event.call_sid or self._new_call_sid(),
             channel_id=event.channel_id,
             started_ns=now_ns,
             caller_number=event.caller,
             called_number=event.called,
+            target=event.target,
             deadline_ns=now_ns + self.rules.setup_timeout_ns,
         )
         self.adopt(call)
@@ -259,6 +260,8 @@ class CallTable:
         call.reason = reason
         call.on_end = on_end
         call.deadline_ns = 0
+        if on_end is OnEnd.KEEP:
+            call.caller = Presence.ABSENT
         commands = _remove_parts(call)
         if call.stream is not Presence.ABSENT:
             call.stream = Presence.REMOVING
