@@ -105,6 +105,7 @@ def adopted_call(spec: CallSpec, worker: int, now_ns: int) -> Call:
         call_sid=spec.call_sid,
         channel_id=spec.channel_id,
         started_ns=spec.epoch_ns,
+        target=Target(spec.url) if spec.scripted else None,
         phase=Phase.UP,
         worker=worker,
         port=spec.port,
