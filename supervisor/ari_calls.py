@@ -1,7 +1,7 @@
 """ARI's REST calls for what a phone call does besides its stream: dialing, sounds, hold, mute.
 
-Paths and parameters are those of rest-api/api-docs/channels.json, bridges.json and playbacks.json of
-Asterisk 22.
+Paths and parameters are those of channels.json, bridges.json and playbacks.json in Asterisk 22's
+rest-api/api-docs.
 """
 
 from contextlib import suppress
@@ -75,7 +75,7 @@ class AriCalls(AriRest):
         await self._do(Request(f"{what}_{on}", method, target, query, repeatable=True))
 
     async def remove_from_bridge(self, bridge_id: str, channel_id: str) -> None:
-        """Take a channel out: `POST /bridges/{id}/removeChannel`; one that isn't in it is as good."""
+        """Take a channel out, if it is in: `POST /bridges/{id}/removeChannel`."""
         target = path("bridges", bridge_id, "removeChannel")
-        with suppress(AriAbsent, ChannelNotInStasis):
+        with suppress(AriAbsent, ChannelNotInStasis):  # 422: it is in no bridge, or left
             await self._do(Request("remove", "POST", target, {"channel": channel_id}))

@@ -116,7 +116,8 @@ class AriEvent(Struct, frozen=True):
     `timestamp` is Asterisk's wall clock, ISO 8601. `args` belongs to StasisStart; `bridge` to the
     Bridge* events, ChannelEnteredBridge and ChannelLeftBridge; `digit` and `duration_ms` to
     ChannelDtmfReceived; `cause` (Q.850) to ChannelDestroyed and ChannelHangupRequest, which lacks
-    it when the caller hung up; `playback` to the Playback* events. (ARI models `Message`, `Event` and the event's own.)
+    it when the caller hung up; `playback` to the Playback* events. (ARI models `Message`, `Event`
+    and the event's own.)
     """
 
     type: str

@@ -7,6 +7,7 @@ one step after the other.
 import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from msgspec import Struct
 
@@ -15,13 +16,17 @@ from supervisor.ari_events import AriEvent, Channel
 LEAVING = frozenset({"StasisEnd", "ChannelHangupRequest", "ChannelDestroyed"})
 """A channel's end shows in one or more of these, and not always in the same."""
 
+KEYS_KEPT = 64
+
 
 class Thing(Struct):
-    """A channel, or a playback (which is only ever `gone`). `cause` is Q.850's, 0 if unknown.
+    """A channel, or a playback, which is only ever `gone`.
 
-    `entered`: it is in our app, and so can be bridged. `keys` are those pressed, in order.
+    `cause` is Q.850's, 0 if unknown. `entered`: it is in our app, and so can be bridged. `keys` are
+    those pressed, in order.
     """
 
+    is_sound: bool = False
     ringing: bool = False
     up: bool = False
     entered: bool = False
@@ -38,8 +43,20 @@ class ChannelBoard:
         self._waiting: dict[str, set[asyncio.Event]] = {}
 
     def follow(self, thing_id: str) -> Thing:
-        """Follow a channel or a playback from now on."""
+        """Follow a channel from now on."""
         return self.things.setdefault(thing_id, Thing())
+
+    def follow_sound(self, playback_id: str) -> Thing:
+        """Follow a playback from now on: it is `gone` when it is over."""
+        return self.things.setdefault(playback_id, Thing(is_sound=True))
+
+    def sounds(self) -> list[str]:
+        """The playbacks that aren't over, as far as we know."""
+        return [thing_id for thing_id, thing in self.things.items() if thing.is_sound]
+
+    def end_sound(self, playback_id: str) -> None:
+        """A playback is over."""
+        self._change(playback_id, partial(_leave, cause=0))
 
     def drop(self, thing_id: str) -> None:
         """Follow it no more; who still waits for it sees it gone."""
@@ -50,32 +67,38 @@ class ChannelBoard:
     def note(self, event: AriEvent) -> None:
         """Take in an event."""
         if event.playback is not None and event.type == "PlaybackFinished":
-            self._change(event.playback.id, lambda thing: setattr(thing, "gone", True))
+            self._change(event.playback.id, partial(_leave, cause=0))
         if event.channel is None:
             return
         channel = event.channel
         match event.type:
             case "StasisStart":
-                self._change(channel.id, lambda thing: _enter(thing, channel))
+                self._change(channel.id, partial(_enter, channel=channel))
             case "ChannelStateChange":
-                self._change(channel.id, lambda thing: _see(thing, channel))
+                self._change(channel.id, partial(_see, channel=channel))
             case "ChannelDtmfReceived":
-                self._change(
-                    channel.id, lambda thing: setattr(thing, "keys", thing.keys + event.digit)
-                )
+                self._change(channel.id, partial(_press, digit=event.digit))
             case kind if kind in LEAVING:
-                self._change(channel.id, lambda thing: _leave(thing, event.cause or 0))
+                self._change(channel.id, partial(_leave, cause=event.cause or 0))
 
-    def settle(self, channels: Iterable[Channel], app: str) -> None:
-        """Make up for missed events: compare the followed channels with Asterisk's list."""
+    def seen(self) -> set[str]:
+        """The channels that exist, as far as we know: ask this before Asterisk."""
+        return {
+            thing_id
+            for thing_id, thing in self.things.items()
+            if not thing.gone and (thing.ringing or thing.up or thing.entered)
+        }
+
+    def settle(self, channels: Iterable[Channel], app: str, seen: set[str]) -> None:
+        """Make up for missed events by Asterisk's list; what was `seen` and isn't there is gone."""
         present = {channel.id: channel for channel in channels}
-        for thing_id in list(self.things):
-            channel = present.get(thing_id)
-            if channel is not None:
-                entered = channel.dialplan.app_name == "Stasis"
-                entered = entered and channel.dialplan.app_data.split(",")[0] == app
-                see = _enter if entered else _see
-                self._change(thing_id, lambda thing, see=see, at=channel: see(thing, at))  # type: ignore[misc]
+        for thing_id in self.things:
+            if channel := present.get(thing_id):
+                plan = channel.dialplan
+                inside = plan.app_name == "Stasis" and plan.app_data.split(",")[0] == app
+                self._change(thing_id, partial(_enter if inside else _see, channel=channel))
+            elif thing_id in seen:
+                self._change(thing_id, partial(_leave, cause=0))
 
     async def until(
         self, condition: Callable[[], bool], ids: Iterable[str], seconds: float | None = None
@@ -125,3 +148,7 @@ def _see(thing: Thing, channel: Channel) -> None:
 def _leave(thing: Thing, cause: int) -> None:
     thing.gone = True
     thing.cause = thing.cause or cause
+
+
+def _press(thing: Thing, digit: str) -> None:
+    thing.keys = (thing.keys + digit)[-KEYS_KEPT:]

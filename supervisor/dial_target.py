@@ -69,6 +69,14 @@ def check_target(name: str, target: str) -> str:
     return target
 
 
+def check_caller(name: str, caller: str) -> str:
+    """What a call is placed from: a number, a SIP URI, or a plain name; raises CallRejected."""
+    if not re.fullmatch(r"[+\w.@:;=-]{1,100}", caller, re.ASCII):
+        allowed = "a number such as +15551234567"
+        raise CallRejected(21212, 400, f"{name} is {caller!r}, allowed is {allowed}")
+    return caller
+
+
 class TollGuard:
     """Counts the calls of each prefix, and lets through what the operator allows.
 

@@ -19,8 +19,8 @@ class PhoneRecord(Struct):
     """A phone call, where its script is, and what belongs to it.
 
     `verbs[at]` is what it does now; `base_url` is where the verbs came from. `leg_sid` is the call
-    that a `<Dial>` or a transfer has placed, `parties` those that were added. `ended_by_us`: how
-    the call ends if we end it before it was answered.
+    that a `<Dial>` or a transfer has placed, `consulted_sid` that of an attended transfer,
+    `parties` are those that were added. `placed`: Asterisk was asked for the call's channel.
     """
 
     call: PhoneCall
@@ -40,6 +40,7 @@ class PhoneRecord(Struct):
     timeout_s: int = 60
     time_limit_s: int = MAX_SECONDS
     send_digits: str = ""
+    placed: bool = False
     canceled: bool = False
 
     @property

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -23,14 +24,20 @@ from supervisor.asterisk_watch import AsteriskWatch
 from supervisor.call_control import CallControl
 from supervisor.call_names import CallNames, new_sid
 from supervisor.call_state import OnEnd
+from supervisor.call_store import CallStore
 from supervisor.call_table import CallTable, Rules
 from supervisor.config import TOKEN_FILE, SupervisorConfig
+from supervisor.dial_target import TollGuard
 from supervisor.http_api import Answers, HttpApi
 from supervisor.media_ports import MediaPorts
 from supervisor.metrics import Figures, FiguresCollector
+from supervisor.phone_calls import AllPhoneCalls, PhoneSettings
 from supervisor.port_table import PortTable
+from supervisor.sounds import Sounds
 from supervisor.status import call_health, worker_figures, worker_health
 from supervisor.stream_control import StreamControl, StreamSettings
+from supervisor.switchboard import Lines, Switchboard
+from supervisor.webhooks import Webhooks
 from supervisor.worker_pool import PoolError, PoolSettings, WorkerPool
 from supervisor.worker_slot import SlotState
 
@@ -88,6 +95,9 @@ class Supervisor:
             _stream_settings(config), self._table, self._ports, self._control.happen
         )
         self._control.streams = self._streams
+        self._store = CallStore(config.state_path())
+        self.phones = self._phone_calls(config, names)
+        self._watch.phones = self.phones
         pool = PoolSettings(self._run_dir, setup.cpus, _worker_environment(setup))
         self._pool = WorkerPool(pool, self._memory.layout, self._streams)
         self._streams.pool = self._pool
@@ -96,6 +106,21 @@ class Supervisor:
         answers = Answers(self._health, registry, self._pool.replace)
         self._token = config.api_token or secrets.token_urlsafe(32)
         self._http = HttpApi(answers, self._token)
+
+    def _phone_calls(self, config: SupervisorConfig, names: CallNames) -> AllPhoneCalls:
+        webhooks = Webhooks(config.hosts(), config.twilio_auth_token)
+        sounds_dir = Path(config.sounds_dir) if config.sounds_dir else None
+        lines = Lines(
+            ari=self._watch.ari,
+            names=names,
+            store=self._store,
+            webhooks=webhooks,
+            sounds=Sounds(webhooks, sounds_dir, config.say_command),
+            guard=TollGuard(config.prefixes(), config.outbound_per_second),
+            endpoint=config.outbound_endpoint,
+            account_sid=config.twilio_account_sid,
+        )
+        return AllPhoneCalls(_phone_settings(config), Switchboard(lines), self._control)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and clean up.
@@ -112,6 +137,8 @@ class Supervisor:
             self._write_token()
             await self._http.start(self._config.http_host, self._config.http_port)
             await self._pool.start()
+            self.phones.resumption.load(self._store.load())
+            self._hold(self.phones.run())
             self._hold(self._tick())
             self._hold(self._free_unclaimed())
             await self._wait_for_workers()
@@ -153,6 +180,7 @@ class Supervisor:
             log.warning("settings_need_a_restart", names=fixed or ["WORKERS"])
         self._table.rules = _rules(setup.config)
         self._streams.settings = _stream_settings(setup.config)
+        self.phones.settings = _phone_settings(setup.config)
         self._pool.renew_environment(_worker_environment(setup))
         for slot in self._pool.slots:
             await self._replace(slot.index)
@@ -166,8 +194,9 @@ class Supervisor:
 
     def _on_replaced(self) -> None:
         """A newer supervisor has the app, and finds our callers there: it serves them anew."""
-        self._streams.draining = True
+        self._streams.draining = self.phones.draining = True
         self._watch.stop()
+        self._hold(self.phones.abandon())
         self._control.abandon_all("another supervisor has taken over")
 
     async def _wait_for_workers(self) -> None:
@@ -180,10 +209,11 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """Take no new calls, let those that are up end, and end them when the time is over."""
-        self._streams.draining = True
+        self._streams.draining = self.phones.draining = True
         log.info("draining", calls=len(self._table.calls), seconds=self._config.drain_seconds)
         await self._control.wait_idle(self._config.drain_seconds)
         self._control.end_all("shutdown")
+        await self.phones.end_all("shutdown")
         if not await self._control.wait_idle(END_S):
             log.error("calls_left_in_asterisk", calls=len(self._table.calls))
 
@@ -196,6 +226,7 @@ class Supervisor:
             self._pool.abandon()
         else:
             await self._pool.stop()
+        await self.phones.close()
         await self._watch.ari.close()
         await self._http.close()
         if not self._failed:
@@ -220,6 +251,7 @@ class Supervisor:
             await asyncio.sleep(TICK_S)
             self._loop_lag_s = max(0.0, time.monotonic() - before - TICK_S)
             self._control.expire()
+            self.phones.expire()
             systemd.notify("WATCHDOG=1")
 
     def _health(self) -> dict[str, Any]:
@@ -268,6 +300,11 @@ def _rules(config: SupervisorConfig) -> Rules:
         on_stream_failed=OnEnd(config.on_stream_failed),
         setup_timeout_ns=int(config.setup_timeout * 1e9),
     )
+
+
+def _phone_settings(config: SupervisorConfig) -> PhoneSettings:
+    history_s = config.call_history_hours * 3600
+    return PhoneSettings(config.routes(), config.twilio_account_sid, history_s)
 
 
 def _worker_environment(setup: Setup) -> dict[str, str]:
