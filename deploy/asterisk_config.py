@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from deploy import hold_music
+
 TEMPLATES = Path(__file__).parent / "asterisk"
 
 PORTS = range(1024, 65536)
@@ -25,6 +27,9 @@ PORTS_PER_CALL = 4
 """Two legs, each an even RTP port with the odd one after it (res_rtp_asterisk.c)."""
 
 FEWEST_MEDIA_PORTS = 10 * PORTS_PER_CALL
+
+HOLD_MUSIC_DIR = "/etc/asterisk/hold-music"
+"""Where Asterisk finds the music that `render` writes."""
 
 SPARE_PORTS = 0.1
 """Share of Asterisk's RTP ports that admission leaves free: other legs (outbound, snoop) need some,
@@ -53,6 +58,7 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
     rtp_start: int = 10000
     rtp_end: int = 19999
     agent_wait_seconds: int = 5
+    hold_music_dir: str = HOLD_MUSIC_DIR
     worker_rtp_start: int = 20000
     worker_rtp_end: int = 29999
 
@@ -109,6 +115,7 @@ def values_from_environment(environment: Mapping[str, str]) -> AsteriskValues:
         rtp_start=_port(environment, "ASTERISK_RTP_START", defaults.rtp_start),
         rtp_end=_port(environment, "ASTERISK_RTP_END", defaults.rtp_end),
         agent_wait_seconds=_seconds(environment, "AGENT_WAIT_SECONDS", defaults.agent_wait_seconds),
+        hold_music_dir=_directory(environment, "HOLD_MUSIC_DIR", defaults.hold_music_dir),
         worker_rtp_start=_port(environment, "RTP_PORT_START", defaults.worker_rtp_start),
         worker_rtp_end=_port(environment, "RTP_PORT_END", defaults.worker_rtp_end),
     )
@@ -130,6 +137,9 @@ def render(values: AsteriskValues, target_dir: Path) -> None:
         target = target_dir / template.name
         target.touch(mode=0o600)
         target.write_text(text)
+    music_dir = target_dir / Path(HOLD_MUSIC_DIR).name
+    music_dir.mkdir(mode=0o700, exist_ok=True)
+    hold_music.write(music_dir / "chord.wav")
 
 
 def _check_ranges(values: AsteriskValues) -> None:
@@ -182,6 +192,15 @@ def _word(environment: Mapping[str, str], name: str, default: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
         raise ConfigurationError(
             f"{name} is {text!r}: it must be 1 to 64 letters, digits, '-' or '_'"
+        )
+    return text
+
+
+def _directory(environment: Mapping[str, str], name: str, default: str) -> str:
+    text = environment.get(name) or default
+    if not re.fullmatch(r"/[A-Za-z0-9_./-]{1,255}", text):
+        raise ConfigurationError(
+            f"{name} is {text!r}: it must be an absolute path of letters, digits, '.', '_' and '-'"
         )
     return text
 

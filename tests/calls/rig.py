@@ -9,13 +9,14 @@ async with phone_rig() as rig:
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from loadtest import audio, recording
 from loadtest.callee_plan import CalleePlan
 from loadtest.sip_phone import ActiveCall, SipPhone, TakenCall
-from loadtest.stack import Stack
+from loadtest.stack import POLL_S, Stack
 from shim import environment
 from supervisor.config import SupervisorConfig
 from supervisor.phone_call import CallOrder, CallStatus, PhoneCall, Script, StatusCallback
@@ -51,14 +52,11 @@ class PhoneRig:
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
         """Poll until the condition holds; fail with the log when time is over."""
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while not condition():
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise AssertionError(
-                f"not in time: {what}\n{self.stack.asterisk.log[-2000:]}"
-            ) from None
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            log = self.stack.asterisk.log[-2000:]
+            assert time.monotonic() < deadline, f"not in time: {what}\n{log}"
+            await asyncio.sleep(POLL_S)
 
     async def until_status(self, sid: str, status: CallStatus) -> PhoneCall:
         """Wait until a call is there; fail if it is over in another way."""
@@ -102,12 +100,12 @@ async def phone_rig(**settings: str) -> AsyncIterator[PhoneRig]:
             "WEBHOOK_HOSTS": "127.0.0.1",
             "TWILIO_AUTH_TOKEN": TOKEN,
             "WORKERS": "1",
+            "ECS_MEDIA_WSS_URL": site.base.replace("http", "ws") + "/stream",
         }
         stack = Stack(real=True, settings=own | settings)
         rig = PhoneRig(stack, phone, site)
         try:
             await asyncio.to_thread(stack.start_asterisk)
-            stack.agent.start(stack.environment)
             async with running_supervisor(stack) as supervisor:
                 rig.calls = supervisor.phones
                 yield rig

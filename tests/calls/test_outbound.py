@@ -13,7 +13,7 @@ PAUSE = "<Response><Pause length='60'/></Response>"
 
 @pytest.mark.usefixtures("asterisk_rootfs")
 async def test_outcomes() -> None:
-    """Completed, busy, no answer, failed, canceled; each with its callbacks, in order and signed."""
+    """Completed, busy, no answer, failed, canceled; with callbacks, in order and signed."""
     async with phone_rig() as rig:
         for plan, status, events in (
             (CalleePlan(seconds=1.0), CallStatus.COMPLETED, 4),

@@ -1,5 +1,11 @@
-"""A web server as an operator has one: it gives out TwiML and sounds, and takes callbacks."""
+"""A web server as an operator has one: it gives out TwiML and sounds, and takes callbacks.
 
+Its voice server, at /stream, says what it hears.
+"""
+
+import base64
+import json
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,12 +26,17 @@ class Asked:
 
 
 class WebSite:
-    """`pages` by path are what is answered; `asked` is what came. `failing` paths get 500."""
+    """`pages` by path are what is answered; `asked` is what came; `failing` paths get 500 so often.
+
+    `starts` are the start messages of streams, `heard` the last second of them (µ-law).
+    """
 
     def __init__(self) -> None:
         self.pages: dict[str, bytes] = {}
         self.asked: list[Asked] = []
         self.failing: dict[str, int] = {}
+        self.starts: list[dict[str, object]] = []
+        self.heard: deque[bytes] = deque(maxlen=50)
         self.base = ""
 
     def of(self, path: str) -> list[dict[str, str]]:
@@ -43,12 +54,30 @@ class WebSite:
             return web.Response(status=500)
         return web.Response(body=self.pages.get(request.path, b""))
 
+    async def stream(self, request: web.Request) -> web.WebSocketResponse:
+        """Speak Twilio's protocol, and echo."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        stream_sid = ""
+        async for message in socket:
+            content = json.loads(message.data)
+            if content["event"] == "start":
+                self.starts.append(content["start"])
+                stream_sid = content["streamSid"]
+            if content["event"] == "media":
+                payload = content["media"]["payload"]
+                self.heard.append(base64.b64decode(payload))
+                said = {"event": "media", "streamSid": stream_sid, "media": {"payload": payload}}
+                await socket.send_json(said)
+        return socket
+
 
 @asynccontextmanager
 async def web_site() -> AsyncIterator[WebSite]:
     """A web server on a free port of this machine."""
     site = WebSite()
     app = web.Application()
+    app.router.add_get("/stream", site.stream)
     app.router.add_route("*", "/{path:.*}", site.answer)
     runner = web.AppRunner(app)
     await runner.setup()
