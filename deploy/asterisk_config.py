@@ -45,7 +45,8 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
 
     Port ranges include both ends. `worker_rtp_*` is the range of the media workers; Asterisk
     doesn't use it, but must stay out of it. A call that comes while nobody is connected to ARI
-    waits for `agent_wait_seconds` before the fallback gets it.
+    waits for `agent_wait_seconds` before the fallback gets it. `answer_calls` says who answers: the
+    dialplan, or the supervisor when the call's script wants it.
     """
 
     ari_user: str = "voice-agent"
@@ -58,6 +59,7 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
     rtp_start: int = 10000
     rtp_end: int = 19999
     agent_wait_seconds: int = 5
+    answer_calls: str = "dialplan"
     hold_music_dir: str = HOLD_MUSIC_DIR
     worker_rtp_start: int = 20000
     worker_rtp_end: int = 29999
@@ -73,12 +75,18 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
         """How often the dialplan looks for the agent again: twice a second."""
         return 2 * self.agent_wait_seconds
 
+    @property
+    def answer(self) -> str:
+        """What the dialplan does first with a call."""
+        return "Answer(,i)" if self.answer_calls == "dialplan" else "NoOp()"
+
     def substitutions(self) -> dict[str, str | int]:
         """What each `@{name}` in a template becomes."""
         return {
             **msgspec.structs.asdict(self),
             "max_calls": self.max_calls,
             "agent_wait_tries": self.agent_wait_tries,
+            "answer": self.answer,
         }
 
 
@@ -115,6 +123,7 @@ def values_from_environment(environment: Mapping[str, str]) -> AsteriskValues:
         rtp_start=_port(environment, "ASTERISK_RTP_START", defaults.rtp_start),
         rtp_end=_port(environment, "ASTERISK_RTP_END", defaults.rtp_end),
         agent_wait_seconds=_seconds(environment, "AGENT_WAIT_SECONDS", defaults.agent_wait_seconds),
+        answer_calls=_choice(environment, "ANSWER_CALLS", ("dialplan", "script")),
         hold_music_dir=_directory(environment, "HOLD_MUSIC_DIR", defaults.hold_music_dir),
         worker_rtp_start=_port(environment, "RTP_PORT_START", defaults.worker_rtp_start),
         worker_rtp_end=_port(environment, "RTP_PORT_END", defaults.worker_rtp_end),
@@ -193,6 +202,14 @@ def _word(environment: Mapping[str, str], name: str, default: str) -> str:
         raise ConfigurationError(
             f"{name} is {text!r}: it must be 1 to 64 letters, digits, '-' or '_'"
         )
+    return text
+
+
+def _choice(environment: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    """One of a few words; the first is the default."""
+    text = environment.get(name) or allowed[0]
+    if text not in allowed:
+        raise ConfigurationError(f"{name} is {text!r}: it must be {' or '.join(allowed)}")
     return text
 
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from supervisor.ari_events import AriAbsent, Channel, ChannelNotInStasis
 from supervisor.ari_rest import AriRest, Request, path
 
-Switch = Literal["moh", "ring", "mute"]
+Switch = Literal["moh", "ring", "mute", "silence"]
 
 
 class Originate(Struct, frozen=True):
@@ -66,8 +66,8 @@ class AriCalls(AriRest):
     async def switch(self, channel_id: str, what: Switch, on: bool) -> None:
         """Begin or end one of the things that a channel can have for a while.
 
-        `POST` and `DELETE /channels/{id}/moh` (music), `/ring` (the ringing tone), and `/mute` with
-        direction `in`: Asterisk drops what the channel says.
+        `POST` and `DELETE /channels/{id}/moh` (music), `/ring` (the ringing tone), `/silence`, and
+        `/mute` with direction `in`: Asterisk drops what the channel says, and sends nothing for it.
         """
         query = {"direction": "in"} if what == "mute" else {}
         method = "POST" if on else "DELETE"

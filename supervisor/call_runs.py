@@ -72,6 +72,9 @@ class CallRuns:
         channel = record.call.channel_id
         await self._board.ari.switch(channel, "mute", on=on)
         await self._board.ari.switch(channel, "moh", on=on)
+        if self._control.has_stream(record.sid):  # a voice server expects audio all the time
+            media = self._board.names.media_id(record.sid)
+            await self._board.ari.switch(media, "silence", on=on)
         record.held = on
         self._board.save(record)
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from supervisor.phone_call import CallRejected
 
-E164: Final = re.compile(r"\+[1-9]\d{6,14}")
+E164: Final = re.compile(r"\+[1-9]\d{6,14}", re.ASCII)
 """ITU-T E.164: a plus, the country code, at most 15 digits."""
 SIP_URI: Final = re.compile(r"sips?:[\w.+!~*'()%-]+@[A-Za-z0-9.\[\]:-]+(;[\w.=-]+)*", re.ASCII)
 PLACE: Final = re.compile(r"([\w-]{1,79}),([\w+*#-]{1,79}),(\d{1,4})", re.ASCII)
@@ -42,7 +42,7 @@ def read_prefixes(text: str) -> tuple[Prefix, ...]:
     """
     prefixes = []
     for part in filter(None, (part.strip() for part in text.split(","))):
-        match = re.fullmatch(r"(\+[1-9]\d{0,14}|sip)(?::(\d{1,6}))?(?::(\d{1,4}))?", part)
+        match = re.fullmatch(r"(\+[1-9]\d{0,14}|sip)(?::(\d{1,6}))?(?::(\d{1,4}))?", part, re.ASCII)
         if match is None:
             raise ValueError(
                 f"{part!r}; allowed is PREFIX[:PER_HOUR[:AT_ONCE]], as in +4930:100:5, and the "
@@ -55,9 +55,9 @@ def read_prefixes(text: str) -> tuple[Prefix, ...]:
 def endpoint(template: str, target: str) -> str:
     """The channel to originate: a SIP URI takes the number's place as far as the trunk is named."""
     if target.startswith("sip"):
-        technology = template.partition("/")[0]
-        name = template.partition("/")[2].rpartition("@")[2].partition("/")[0]
-        return f"{technology}/{name}/{target}"
+        technology, _, rest = template.partition("/")
+        trunk = rest.partition("/")[0].rpartition("@")[2]
+        return f"{technology}/{trunk}/{target}"
     return template.replace("{number}", target)
 
 

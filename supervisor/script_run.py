@@ -269,7 +269,8 @@ class ScriptRun:
         if verb.status_callback:
             stream = {"StreamSid": stream_sid, "StreamName": verb.name or stream_sid}
             form = stream_form(self.record.call, event, stream, time.time())
-            notice = Notice(verb.status_callback, verb.status_callback_method, form)
+            url = urljoin(self.record.base_url, verb.status_callback)
+            notice = Notice(url, verb.status_callback_method, form)
             self._board.notices.add(self.record, notice)
 
     # Dialed calls

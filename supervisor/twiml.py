@@ -117,7 +117,8 @@ def _play(element: Element) -> Play:
     digits, source = given["digits"], element.text.strip()
     if digits:
         return Play(digits=check_digits(f"<{element.name} digits>", digits), loop=loop)
-    if not source.startswith(("http://", "https://", "sound:")):
+    scheme = source.partition("/")[0].partition(":")
+    if not source or (scheme[1] and scheme[0] not in ("http", "https", "sound")):
         raise TwimlError(f"<Play> has {source!r}, allowed is an http(s) URL, or sound:NAME")
     return Play(source, loop=loop)
 

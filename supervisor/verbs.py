@@ -22,7 +22,7 @@ class Say(Struct, frozen=True, tag=True):
 class Play(Struct, frozen=True, tag=True):
     """Play a sound `loop` times (0: until the call ends), or send DTMF `digits` instead.
 
-    `source` is an http(s) URL, or `sound:` and a name that Asterisk knows.
+    `source` is an http(s) URL, which may be relative, or `sound:` and a name that Asterisk knows.
     """
 
     source: str = ""

@@ -26,6 +26,7 @@ from tests.calls.web import TOKEN, WebSite, web_site
 
 NUMBER = "+15551234567"
 PATIENCE_S = 20.0
+SILENCE = {0xFF, 0x7F}
 ALL_EVENTS = frozenset({"initiated", "ringing", "answered", "completed"})
 
 
@@ -37,6 +38,11 @@ class PhoneRig:
         self.phone = phone
         self.site = site
         self.calls: AllPhoneCalls
+
+    @property
+    def stream_url(self) -> str:
+        """The voice server that echoes."""
+        return self.site.base.replace("http", "ws") + "/stream"
 
     async def create(self, twiml: str = "", **more: object) -> PhoneCall:
         """Place a call to the phone, with all status callbacks to /status."""
@@ -78,6 +84,15 @@ class PhoneRig:
 
         await self.until(hears, f"tones {tones_hz}")
 
+    async def until_quiet(self, call: ActiveCall | TakenCall) -> None:
+        """Wait until somebody hears nothing for half a second: silence, or no packets."""
+
+        def is_quiet() -> bool:
+            latest = call.heard_since(time.monotonic_ns() - 500_000_000)
+            return all(set(packet.payload) <= SILENCE for packet in latest)
+
+        await self.until(is_quiet, "quiet")
+
     async def until_empty(self) -> None:
         """Wait until Asterisk has no channel and no bridge any more."""
         left = self.stack.left_in_asterisk
@@ -100,7 +115,7 @@ async def phone_rig(**settings: str) -> AsyncIterator[PhoneRig]:
             "WEBHOOK_HOSTS": "127.0.0.1",
             "TWILIO_AUTH_TOKEN": TOKEN,
             "WORKERS": "1",
-            "ECS_MEDIA_WSS_URL": site.base.replace("http", "ws") + "/stream",
+            "ECS_MEDIA_WSS_URL": f"{site.base.replace('http', 'ws')}/stream",
         }
         stack = Stack(real=True, settings=own | settings)
         rig = PhoneRig(stack, phone, site)

@@ -36,6 +36,7 @@ class WebSite:
         self.asked: list[Asked] = []
         self.failing: dict[str, int] = {}
         self.starts: list[dict[str, object]] = []
+        self.sockets: list[web.WebSocketResponse] = []
         self.heard: deque[bytes] = deque(maxlen=50)
         self.base = ""
 
@@ -58,6 +59,7 @@ class WebSite:
         """Speak Twilio's protocol, and echo."""
         socket = web.WebSocketResponse()
         await socket.prepare(request)
+        self.sockets.append(socket)
         stream_sid = ""
         async for message in socket:
             content = json.loads(message.data)
