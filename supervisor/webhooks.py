@@ -6,7 +6,7 @@ Twilio's form and signature; only to allowed hosts; redirects are not followed.
 import asyncio
 import socket
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -62,6 +62,12 @@ class Webhooks:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "open-telephony-stack"},
         )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         """Close all connections."""
