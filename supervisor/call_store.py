@@ -34,11 +34,13 @@ class CallStore:
         self._dirty: dict[str, tuple[float, bytes] | None] = {}
         self._wanted = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="call-store")
+        self._path = directory / FILE_NAME
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = directory / FILE_NAME
-            path.touch(mode=0o600)
-            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._path.touch(mode=0o600)
+            self._database = sqlite3.connect(
+                self._path, check_same_thread=False, isolation_level=None
+            )
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute(SCHEMA)
@@ -73,6 +75,10 @@ class CallStore:
         await self._write_dirty()
         self._thread.shutdown()
         self._database.close()
+
+    def remove(self) -> None:
+        """Delete the file of a closed store, whose calls nobody needs any more."""
+        self._path.unlink(missing_ok=True)
 
     async def _write_dirty(self) -> None:
         self._wanted.clear()

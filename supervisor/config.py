@@ -97,7 +97,7 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     outbound_prefixes: str = ""
     """Who may be called: PREFIX[:PER_HOUR[:AT_ONCE]], by commas; empty: nobody."""
     state_dir: str = ""
-    """For phone calls, which a new supervisor goes on with; empty: RUN_DIR."""
+    """For phone calls, running and ended; empty: in RUN_DIR, until the supervisor is stopped."""
     call_history_hours: Annotated[float, msgspec.Meta(ge=0, le=8760)] = 24
     """How long ended calls are kept."""
     sounds_dir: str = ""

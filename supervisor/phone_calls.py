@@ -4,8 +4,10 @@ Callers come from Asterisk, orders from the HTTP interface; both end in a script
 (`call_runs`). All state is in records, which a new supervisor loads and goes on with.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -19,6 +21,7 @@ from supervisor.call_orders import CallOrders
 from supervisor.call_resumption import Resumption
 from supervisor.call_runs import WRONG_STATE, CallRuns
 from supervisor.call_search import fits
+from supervisor.call_state import OnEnd
 from supervisor.dial_target import check_caller, check_target
 from supervisor.inbound_routes import DEFAULT, Route, route
 from supervisor.phone_call import (
@@ -188,6 +191,17 @@ class AllPhoneCalls:
     async def abandon(self) -> None:
         """Let go of all calls without a word to Asterisk: another supervisor has them."""
         await self._runs.close()
+        for record in list(self._board.records.values()):
+            if not record.call.status.is_final:
+                self._board.forget(record.sid)
+
+    async def wait_idle(self, seconds: float) -> None:
+        """Wait until no call is left, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.running:
+                    self._board.ended.clear()
+                    await self._board.ended.wait()
 
     async def close(self) -> None:
         """Stop all scripts; what they have begun stays as it is, and so do the records on disk."""
@@ -201,20 +215,28 @@ class AllPhoneCalls:
     # Inside
 
     async def _end_one(self, record: PhoneRecord, reason: str) -> None:
-        channel = record.call.channel_id
+        """End a call: an inbound caller goes on in the dialplan, others are hung up."""
+        inbound = record.call.direction is Direction.INBOUND
         record.call.reason = reason
-        try:
-            if record.call.direction is Direction.INBOUND:
-                await self._board.ari.continue_in_dialplan(channel)
-            else:
-                await self._board.ari.delete_channel(channel)
-        except AriError as error:
-            log.info("caller_left", call_id=record.sid, reason=str(error))
+        if self._control.has_stream(record.sid):
+            on_end = OnEnd.CONTINUE if inbound else OnEnd.HANG_UP
+            self._control.end(record.sid, reason, on_end)
+        else:
+            await self._let_go(record, inbound=inbound)
         for leg in list(self._board.records.values()):
             if leg.call.parent_sid == record.sid and not leg.call.status.is_final:
                 await self._board.drop_leg(leg)
         answered = record.call.status is CallStatus.IN_PROGRESS
         self._board.progress(record, CallStatus.COMPLETED if answered else CallStatus.CANCELED)
+
+    async def _let_go(self, record: PhoneRecord, *, inbound: bool) -> None:
+        try:
+            if inbound:
+                await self._board.ari.continue_in_dialplan(record.call.channel_id)
+            else:
+                await self._board.ari.delete_channel(record.call.channel_id)
+        except AriError as error:
+            log.info("caller_left", call_id=record.sid, reason=str(error))
 
     async def _end_late(self, sid: str) -> None:
         await self.direct(sid, Hangup())

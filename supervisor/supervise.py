@@ -157,6 +157,7 @@ class Supervisor:
         """The first signal asks for a drain; the second doesn't want to wait for it."""
         if self._stop.is_set():
             self._control.end_all("shutdown")
+            self._hold(self.phones.end_all("shutdown"))
         self._stop.set()
 
     def _write_token(self) -> None:
@@ -211,9 +212,11 @@ class Supervisor:
         """Take no new calls, let those that are up end, and end them when the time is over."""
         self._streams.draining = self.phones.draining = True
         log.info("draining", calls=len(self._table.calls), seconds=self._config.drain_seconds)
+        deadline = time.monotonic() + self._config.drain_seconds
         await self._control.wait_idle(self._config.drain_seconds)
-        self._control.end_all("shutdown")
+        await self.phones.wait_idle(max(0.0, deadline - time.monotonic()))
         await self.phones.end_all("shutdown")
+        self._control.end_all("shutdown")
         if not await self._control.wait_idle(END_S):
             log.error("calls_left_in_asterisk", calls=len(self._table.calls))
 
@@ -230,6 +233,8 @@ class Supervisor:
         await self._watch.ari.close()
         await self._http.close()
         if not self._failed:
+            if not self._config.state_dir:
+                self._store.remove()
             self._ports.close()
             self._memory.path.unlink(missing_ok=True)
             (self._run_dir / TOKEN_FILE).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 It also places calls: whoever wants one gets it answered or over, with its status told on the way.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
@@ -44,7 +45,10 @@ class Lines(Struct, frozen=True):
 
 
 class Switchboard:
-    """The records by CallSid, running and ended, and the channels that they have."""
+    """The records by CallSid, running and ended, and the channels that they have.
+
+    `ended` is set whenever a call has ended.
+    """
 
     def __init__(self, lines: Lines) -> None:
         self.ari = lines.ari
@@ -55,6 +59,7 @@ class Switchboard:
         self.board = ChannelBoard()
         self.notices = Notices(lines.webhooks, self.save)
         self.records: dict[str, PhoneRecord] = {}
+        self.ended = asyncio.Event()
         self._by_channel: dict[str, str] = {}
         self._store = lines.store
         self._lines = lines
@@ -120,6 +125,7 @@ class Switchboard:
         if status.is_final:
             self.guard.ended(call.sid)
             self.board.drop(call.channel_id)
+            self.ended.set()
         self.save(record)
         self.tell(record, progress_event(status))
 
