@@ -28,6 +28,7 @@ class Asked:
 class WebSite:
     """`pages` by path are what is answered; `asked` is what came; `failing` paths get 500 so often.
 
+    `says` is the frame (µ-law, 20 ms) that the voice server says, None for what it hears.
     `starts` are the start messages of streams, `heard` the last second of them (µ-law).
     """
 
@@ -36,6 +37,7 @@ class WebSite:
         self.asked: list[Asked] = []
         self.failing: dict[str, int] = {}
         self.starts: list[dict[str, object]] = []
+        self.says: bytes | None = None
         self.sockets: list[web.WebSocketResponse] = []
         self.heard: deque[bytes] = deque(maxlen=50)
         self.base = ""
@@ -69,6 +71,8 @@ class WebSite:
             if content["event"] == "media":
                 payload = content["media"]["payload"]
                 self.heard.append(base64.b64decode(payload))
+                if self.says is not None:
+                    payload = base64.b64encode(self.says).decode()
                 said = {"event": "media", "streamSid": stream_sid, "media": {"payload": payload}}
                 await socket.send_json(said)
         return socket

@@ -32,7 +32,7 @@ def test_every_template_is_rendered_completely(tmp_path: Path) -> None:
     assert names == sorted(file.name for file in TEMPLATES.glob("*.conf"))
     assert (tmp_path / "hold-music" / "chord.wav").is_file()
     assert "pjsip.conf" in names
-    for file in tmp_path.iterdir():
+    for file in tmp_path.glob("*.conf"):
         assert "@{" not in file.read_text()
 
 

@@ -1,7 +1,7 @@
 """What webhooks and callbacks say, and what hang-ups mean."""
 
 import pytest
-from twilio.request_validator import RequestValidator
+from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 
 from supervisor.call_forms import (
     call_form,
