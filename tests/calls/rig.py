@@ -56,6 +56,10 @@ class PhoneRig:
         async with asyncio.timeout(PATIENCE_S):
             return await self.phone.taken.get()
 
+    def terminate(self) -> None:
+        """SIGTERM for the supervisor, which lives in this process; at the end it gets another."""
+        os.kill(os.getpid(), signal.SIGTERM)
+
     async def until(self, condition: Callable[[], object], what: str) -> None:
         """Poll until the condition holds; fail with the log when time is over."""
         deadline = time.monotonic() + PATIENCE_S
@@ -142,5 +146,6 @@ async def running_supervisor(stack: Stack) -> AsyncIterator[Supervisor]:
         await asyncio.to_thread(stack.wait_until, stack.is_well, PATIENCE_S, "it isn't ok")
         yield supervisor
     finally:
-        os.kill(os.getpid(), signal.SIGTERM)
+        if not running.done():
+            os.kill(os.getpid(), signal.SIGTERM)
         await running
