@@ -158,7 +158,7 @@ class ScriptRun:
         """The first verb that needs the caller's ear answers the call."""
         if isinstance(verb, vb.Dial) and verb.answer_on_bridge:
             return
-        await answer(self._board, self.record)
+        await self._board.answer(self.record)
 
     async def _pause(self, seconds: float) -> None:
         thing = self._thing
@@ -296,13 +296,3 @@ class ScriptRun:
         record = self.record
         record.verbs, record.at, record.base_url = verbs, 0, url
         self._board.save(record)
-
-
-async def answer(switchboard: Switchboard, record: PhoneRecord) -> None:
-    """Answer a call that isn't; it is in progress from then on."""
-    thing = switchboard.thing(record)
-    if not thing.up:
-        await switchboard.ari.answer(record.call.channel_id)
-        thing.up = True
-    if record.call.status is not CallStatus.IN_PROGRESS and not thing.gone:
-        switchboard.progress(record, CallStatus.IN_PROGRESS)

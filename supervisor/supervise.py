@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -27,17 +26,13 @@ from supervisor.call_state import OnEnd
 from supervisor.call_store import CallStore
 from supervisor.call_table import CallTable, Rules
 from supervisor.config import TOKEN_FILE, SupervisorConfig
-from supervisor.dial_target import TollGuard
 from supervisor.http_api import Answers, HttpApi
 from supervisor.media_ports import MediaPorts
 from supervisor.metrics import Figures, FiguresCollector
-from supervisor.phone_calls import AllPhoneCalls, PhoneSettings
+from supervisor.phone_setup import phone_calls, phone_settings
 from supervisor.port_table import PortTable
-from supervisor.sounds import Sounds
 from supervisor.status import call_health, worker_figures, worker_health
 from supervisor.stream_control import StreamControl, StreamSettings
-from supervisor.switchboard import Lines, Switchboard
-from supervisor.webhooks import Webhooks
 from supervisor.worker_pool import PoolError, PoolSettings, WorkerPool
 from supervisor.worker_slot import SlotState
 
@@ -96,7 +91,7 @@ class Supervisor:
         )
         self._control.streams = self._streams
         self._store = CallStore(config.state_path())
-        self.phones = self._phone_calls(config, names)
+        self.phones = phone_calls(config, self._watch.ari, names, self._store, self._control)
         self._watch.phones = self.phones
         pool = PoolSettings(self._run_dir, setup.cpus, _worker_environment(setup))
         self._pool = WorkerPool(pool, self._memory.layout, self._streams)
@@ -106,21 +101,6 @@ class Supervisor:
         answers = Answers(self._health, registry, self._pool.replace)
         self._token = config.api_token or secrets.token_urlsafe(32)
         self._http = HttpApi(answers, self._token)
-
-    def _phone_calls(self, config: SupervisorConfig, names: CallNames) -> AllPhoneCalls:
-        webhooks = Webhooks(config.hosts(), config.twilio_auth_token)
-        sounds_dir = Path(config.sounds_dir) if config.sounds_dir else None
-        lines = Lines(
-            ari=self._watch.ari,
-            names=names,
-            store=self._store,
-            webhooks=webhooks,
-            sounds=Sounds(webhooks, sounds_dir, config.say_command),
-            guard=TollGuard(config.prefixes(), config.outbound_per_second),
-            endpoint=config.outbound_endpoint,
-            account_sid=config.twilio_account_sid,
-        )
-        return AllPhoneCalls(_phone_settings(config), Switchboard(lines), self._control)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and clean up.
@@ -181,7 +161,7 @@ class Supervisor:
             log.warning("settings_need_a_restart", names=fixed or ["WORKERS"])
         self._table.rules = _rules(setup.config)
         self._streams.settings = _stream_settings(setup.config)
-        self.phones.settings = _phone_settings(setup.config)
+        self.phones.settings = phone_settings(setup.config)
         self._pool.renew_environment(_worker_environment(setup))
         for slot in self._pool.slots:
             await self._replace(slot.index)
@@ -305,11 +285,6 @@ def _rules(config: SupervisorConfig) -> Rules:
         on_stream_failed=OnEnd(config.on_stream_failed),
         setup_timeout_ns=int(config.setup_timeout * 1e9),
     )
-
-
-def _phone_settings(config: SupervisorConfig) -> PhoneSettings:
-    history_s = config.call_history_hours * 3600
-    return PhoneSettings(config.routes(), config.twilio_account_sid, history_s)
 
 
 def _worker_environment(setup: Setup) -> dict[str, str]:

@@ -138,6 +138,15 @@ class Switchboard:
         record.sequence += 1
         self.notices.add(record, Notice(callback.url, callback.method, form))
 
+    async def answer(self, record: PhoneRecord) -> None:
+        """Answer a call that isn't; it is in progress from then on."""
+        thing = self.thing(record)
+        if not thing.up:
+            await self.ari.answer(record.call.channel_id)
+            thing.up = True
+        if record.call.status is not CallStatus.IN_PROGRESS and not thing.gone:
+            self.progress(record, CallStatus.IN_PROGRESS)
+
     async def ring(self, record: PhoneRecord, caller_gone: Callable[[], bool], *also: str) -> bool:
         """Place the call, or go on with one that is placed already; whether it was answered.
 

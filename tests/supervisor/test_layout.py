@@ -103,6 +103,7 @@ JOINERS = {
     "supervisor.call_runs",
     "supervisor.dialing",
     "supervisor.phone_calls",
+    "supervisor.phone_setup",
     "supervisor.script_run",
     "supervisor.stream_control",
     "supervisor.supervise",
