@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from deploy import hold_music
+
 TEMPLATES = Path(__file__).parent / "asterisk"
 
 PORTS = range(1024, 65536)
@@ -31,6 +33,9 @@ ports before Asterisk looks at `maxcalls`, and it was seen to crash when a burst
 
 FEWEST_MEDIA_PORTS = 2 * SPARE_LEAST
 
+HOLD_MUSIC_DIR = "/etc/asterisk/hold-music"
+"""Where Asterisk finds the music that `render` writes."""
+
 
 class ConfigurationError(Exception):
     """A setting is missing or bad; the text names it, its value and what is allowed."""
@@ -41,7 +46,8 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
 
     Port ranges include both ends. `worker_rtp_*` is the range of the media workers; Asterisk
     doesn't use it, but must stay out of it. A call that comes while nobody is connected to ARI
-    waits for `agent_wait_seconds` before the fallback gets it.
+    waits for `agent_wait_seconds` before the fallback gets it. `answer_calls` says who answers: the
+    dialplan, or the supervisor when the call's script wants it.
     """
 
     ari_user: str = "voice-agent"
@@ -54,6 +60,8 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
     rtp_start: int = 10000
     rtp_end: int = 19999
     agent_wait_seconds: int = 5
+    answer_calls: str = "dialplan"
+    hold_music_dir: str = HOLD_MUSIC_DIR
     worker_rtp_start: int = 20000
     worker_rtp_end: int = 29999
 
@@ -68,12 +76,18 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
         """How often the dialplan looks for the agent again: twice a second."""
         return 2 * self.agent_wait_seconds
 
+    @property
+    def answer(self) -> str:
+        """What the dialplan does first with a call."""
+        return "Answer(,i)" if self.answer_calls == "dialplan" else "NoOp()"
+
     def substitutions(self) -> dict[str, str | int]:
         """What each `@{name}` in a template becomes."""
         return {
             **msgspec.structs.asdict(self),
             "max_calls": self.max_calls,
             "agent_wait_tries": self.agent_wait_tries,
+            "answer": self.answer,
         }
 
 
@@ -110,6 +124,8 @@ def values_from_environment(environment: Mapping[str, str]) -> AsteriskValues:
         rtp_start=_port(environment, "ASTERISK_RTP_START", defaults.rtp_start),
         rtp_end=_port(environment, "ASTERISK_RTP_END", defaults.rtp_end),
         agent_wait_seconds=_seconds(environment, "AGENT_WAIT_SECONDS", defaults.agent_wait_seconds),
+        answer_calls=_choice(environment, "ANSWER_CALLS", ("dialplan", "script")),
+        hold_music_dir=_directory(environment, "HOLD_MUSIC_DIR", defaults.hold_music_dir),
         worker_rtp_start=_port(environment, "RTP_PORT_START", defaults.worker_rtp_start),
         worker_rtp_end=_port(environment, "RTP_PORT_END", defaults.worker_rtp_end),
     )
@@ -131,6 +147,9 @@ def render(values: AsteriskValues, target_dir: Path) -> None:
         target = target_dir / template.name
         target.touch(mode=0o600)
         target.write_text(text)
+    music_dir = target_dir / Path(HOLD_MUSIC_DIR).name
+    music_dir.mkdir(mode=0o700, exist_ok=True)
+    hold_music.write(music_dir / "chord.wav")
 
 
 def _check_ranges(values: AsteriskValues) -> None:
@@ -183,6 +202,23 @@ def _word(environment: Mapping[str, str], name: str, default: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
         raise ConfigurationError(
             f"{name} is {text!r}: it must be 1 to 64 letters, digits, '-' or '_'"
+        )
+    return text
+
+
+def _choice(environment: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
+    """One of a few words; the first is the default."""
+    text = environment.get(name) or allowed[0]
+    if text not in allowed:
+        raise ConfigurationError(f"{name} is {text!r}: it must be {' or '.join(allowed)}")
+    return text
+
+
+def _directory(environment: Mapping[str, str], name: str, default: str) -> str:
+    text = environment.get(name) or default
+    if not re.fullmatch(r"/[A-Za-z0-9_./-]{1,255}", text):
+        raise ConfigurationError(
+            f"{name} is {text!r}: it must be an absolute path of letters, digits, '.', '_' and '-'"
         )
     return text
 

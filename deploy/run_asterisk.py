@@ -35,8 +35,9 @@ CANNOT_START = 78
 
 PID_FILE = "asterisk.pid"
 
-# $1: the root file system, $2: the instance's directory. The files are copied, not mounted, so that
-# they can belong to the user that Asterisk runs as without changing owner outside.
+# $1: the root file system, $2: the instance's directory, $3: the supervisor's sounds, if any. The
+# configuration is copied, not mounted, so that it can belong to the user that Asterisk runs as
+# without changing owner outside.
 ENTER = """
 root=$2/root
 mount -t tmpfs -o mode=0755 tmpfs "$root"
@@ -48,6 +49,10 @@ rm -r "$root/etc/asterisk"
 cp -r "$2/etc" "$root/etc/asterisk"
 cp "$2/hosts" "$root/etc/hosts"
 cp /etc/resolv.conf "$root/etc/resolv.conf"
+if [ -n "$3" ]; then
+    mkdir -p "$3" "$root$3"
+    mount --bind "$3" "$root$3"
+fi
 mkdir -p "$root/run/asterisk"
 chroot "$root" chown -R asterisk:asterisk /etc/asterisk /run/asterisk
 exec chroot "$root" /usr/sbin/asterisk -f
@@ -79,8 +84,10 @@ def cli(instance: Path, command: str) -> str:
     return answer.stdout
 
 
-def become_asterisk(instance: Path, values: AsteriskValues) -> NoReturn:
+def become_asterisk(instance: Path, values: AsteriskValues, sounds_dir: str = "") -> NoReturn:
     """Replace this process by Asterisk, configured with `values`, in the directory `instance`.
+
+    It sees `sounds_dir`, where the supervisor puts sounds, under the same name.
 
     Raises ConfigurationError if a port is taken or an Asterisk already runs in the directory,
     RootfsError if there is no root file system and none can be built.
@@ -92,7 +99,7 @@ def become_asterisk(instance: Path, values: AsteriskValues) -> NoReturn:
     _require_free_ports(values)
     render(values, instance / "etc")
     (instance / "hosts").write_text(_hosts())
-    script = ["sh", "-euc", ENTER, "run_asterisk", str(rootfs), str(instance)]
+    script = ["sh", "-euc", ENTER, "run_asterisk", str(rootfs), str(instance), sounds_dir]
     sys.stdout.flush()
     os.execvp("unshare", ["unshare", "--mount", *script])
 
@@ -180,7 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(cli(options.instance, options.cli))
             return 0
         dotenv = {name: value or "" for name, value in dotenv_values(".env").items()}
-        become_asterisk(options.instance, values_from_environment({**dotenv, **os.environ}))
+        variables = {**dotenv, **os.environ}
+        sounds_dir = variables.get("SOUNDS_DIR", "")
+        become_asterisk(options.instance, values_from_environment(variables), sounds_dir)
     except (ConfigurationError, RootfsError, NotRunningError) as error:
         sys.stderr.write(f"{error}\n")
         return CANNOT_START

@@ -189,11 +189,11 @@ class ActiveCall:
     def _take_media(self, response: Response, required: bool = False) -> None:
         if response.body or required:
             sdp = parse_sdp(response.body)
-            self._leg.connect(_media_address(sdp), sdp.event_type)
+            self._leg.connect(media_address(sdp), sdp.event_type)
 
     def _renegotiate(self, offer: Sdp) -> None:
         """Take an offer made during the call; our address stays (RFC 3264 section 8)."""
-        self._leg.connect(_media_address(offer), offer.event_type)
+        self._leg.connect(media_address(offer), offer.event_type)
         answer = answer_sdp(offer, self._sdp.host, self._sdp.port, self._sdp.session_id)
         answer = replace(answer, version=self._sdp.version)
         if answer != self._sdp:
@@ -244,7 +244,8 @@ class ActiveCall:
         )
 
 
-def _media_address(sdp: Sdp) -> Address:
+def media_address(sdp: Sdp) -> Address:
+    """Where the far end receives audio; SipError if that is no IPv4 address and port."""
     try:
         IPv4Address(sdp.host)
     except AddressValueError:

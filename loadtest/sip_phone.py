@@ -3,8 +3,9 @@
     async with SipPhone() as phone:
         record = await phone.call(CallPlan(to="sip:100@127.0.0.1:5060", seconds=10.0))
 
-It only calls; it takes no calls, registers nowhere and knows no passwords: a test's Asterisk knows
-it by its address. It runs on asyncio's own loop and on uvloop.
+It takes calls too, if it gets a `CalleePlan`; they come out of `taken`. It registers nowhere and
+knows no passwords: a test's Asterisk knows it by its address. It runs on asyncio's own loop and on
+uvloop.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
+from loadtest.callee_plan import CalleePlan
 from loadtest.phone_call import ALLOW, ActiveCall
 from loadtest.phone_media import PhoneMedia
 from loadtest.phone_plan import CallPlan, CallRecord
 from loadtest.sip_line import T1_SECONDS, SipLine
-from loadtest.sip_message import Request, Response, response_to
+from loadtest.sip_message import Request, Response, SipError, response_to
+from loadtest.taken_call import TakenCall
 
-__all__ = ["ActiveCall", "CallPlan", "CallRecord", "SipPhone"]
+__all__ = ["ActiveCall", "CallPlan", "CallRecord", "CalleePlan", "SipPhone", "TakenCall"]
 
 # Known to RFC 3261 and its extensions, so refused with 405; a method nobody knows gets 501.
 REFUSED_METHODS = frozenset(
@@ -33,14 +36,21 @@ class SipPhone:
 
     `host` is the IPv4 address for signalling and audio, as SDP and Contact show it; `port` that of
     the signalling, 0 for any free one. `t1_seconds` is RFC 3261's T1: a call that nobody reacts to
-    at all ends after 64 times that.
+    at all ends after 64 times that. `callee` says what to do with calls that come in; without it
+    they are answered with 480. `taken` has those calls, in order.
     """
 
     def __init__(
-        self, host: str = "127.0.0.1", port: int = 0, t1_seconds: float = T1_SECONDS
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        t1_seconds: float = T1_SECONDS,
+        callee: CalleePlan | None = None,
     ) -> None:
         self._host, self._port, self._t1_seconds = host, port, t1_seconds
-        self._calls: dict[str, ActiveCall] = {}
+        self.callee = callee
+        self.taken: asyncio.Queue[TakenCall] = asyncio.Queue()
+        self._calls: dict[str, ActiveCall | TakenCall] = {}
         self._media = PhoneMedia(host)
         self._line: SipLine | None = None
 
@@ -99,7 +109,7 @@ class SipPhone:
             )
         return self._line
 
-    def _forget(self, call: ActiveCall) -> None:
+    def _forget(self, call: ActiveCall | TakenCall) -> None:
         del self._calls[call.call_id]
 
     def _media_ended(self, pacer: asyncio.Task[None]) -> None:
@@ -121,8 +131,22 @@ class SipPhone:
         if request.method not in ("INVITE", "BYE", "CANCEL"):
             return response_to(request, 501, headers=(ALLOW,))
         if request.method == "INVITE" and request.to_tag is None:
-            return response_to(request, 480)  # a call for us: nobody is at home
+            return self._take(request)
         call = self._calls.get(request.call_id)
+        if request.method == "CANCEL" and isinstance(call, TakenCall):
+            return call.answer(request)
         if call is None or call.tag != request.to_tag or request.method == "CANCEL":
             return response_to(request, 481)
         return call.answer(request)
+
+    def _take(self, invite: Request) -> Response:
+        """A call for us."""
+        if self.callee is None:
+            return response_to(invite, 480)  # nobody is at home
+        try:
+            call = TakenCall(invite, self.callee, self._open_line, self._media, self._forget)
+        except SipError:
+            return response_to(invite, 488)
+        self._calls[call.call_id] = call
+        self.taken.put_nowait(call)
+        return call.ringing()

@@ -31,6 +31,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     160 for each 20 ms since `epoch_ns`. With the number of frames sent, which is in shared
     memory, another worker continues the stream so that its receiver notices nothing.
     `fallback_url` is a second voice server, for when the one at `url` can't be reached.
+    `scripted`: the caller's script asked for the stream, and goes on after it.
     """
 
     call_sid: str
@@ -45,6 +46,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     first_timestamp: int
     custom_parameters: dict[str, str] = {}
     fallback_url: str = ""
+    scripted: bool = False
 
 
 class StartCall(msgspec.Struct, frozen=True, tag=True):

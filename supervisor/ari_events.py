@@ -103,13 +103,21 @@ class Variable(Struct, frozen=True):
     value: str
 
 
+class Playback(Struct, frozen=True):
+    """A sound that is played to a channel (ARI model `Playback`)."""
+
+    id: str
+    state: str = ""
+
+
 class AriEvent(Struct, frozen=True):
     """Any event of the WebSocket `/ari/events`; fields that its type does not have are unset.
 
     `timestamp` is Asterisk's wall clock, ISO 8601. `args` belongs to StasisStart; `bridge` to the
     Bridge* events, ChannelEnteredBridge and ChannelLeftBridge; `digit` and `duration_ms` to
     ChannelDtmfReceived; `cause` (Q.850) to ChannelDestroyed and ChannelHangupRequest, which lacks
-    it when the caller hung up. (ARI models `Message`, `Event` and the event's own.)
+    it when the caller hung up; `playback` to the Playback* events. (ARI models `Message`, `Event`
+    and the event's own.)
     """
 
     type: str
@@ -122,6 +130,7 @@ class AriEvent(Struct, frozen=True):
     duration_ms: int = 0
     cause: int | None = None
     cause_txt: str = ""
+    playback: Playback | None = None
 
 
 _events: Final = msgspec.json.Decoder(AriEvent)

@@ -16,6 +16,7 @@ import aiohttp
 import structlog
 from aiohttp import WSMessage, WSMsgType
 
+from supervisor.ari_calls import AriCalls
 from supervisor.ari_connection import (
     BACK_OFF_LIMIT_S,
     CONNECTION_ERRORS,
@@ -25,7 +26,7 @@ from supervisor.ari_connection import (
     why_failed,
 )
 from supervisor.ari_events import REPLACED, AriDecodeError, AriEvent, AriRefused, decode_event
-from supervisor.ari_rest import AriRest, Request
+from supervisor.ari_rest import Request
 
 __all__ = ["AriCounters", "AriLink", "AriSettings"]
 
@@ -39,7 +40,7 @@ STOOD_DOWN: Final = "stood down"
 log = structlog.get_logger()
 
 
-class AriLink(AriRest):
+class AriLink(AriCalls):
     """Events and REST calls of one Stasis app. Create it in a running loop, run it, and close it.
 
     `on_event` gets every event, `on_state(connected, why)` every change of the connection or of the

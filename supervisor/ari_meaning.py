@@ -32,6 +32,8 @@ def interpret(event: AriEvent, names: CallNames) -> Event | None:
         return None
     call_sid = names.call_of_media(channel.id)
     if event.type == "StasisStart":
+        if names.call_of_out(channel.id):
+            return None  # a call that we place: `channel_board` follows it
         return MediaLegEntered(call_sid) if call_sid else _entered(channel)
     if event.type in LEAVING:
         return MediaLegLeft(call_sid) if call_sid else CallerLeft(channel.id)
@@ -81,7 +83,8 @@ def reconcile(
         entered
         for channel in present.values()
         if _waits_in(channel, names.app) and channel.id not in known
-        if not names.call_of_media(channel.id) and (entered := _entered(channel))
+        if not names.call_of_media(channel.id) and not names.call_of_out(channel.id)
+        if (entered := _entered(channel))
     ]
     legs = {channel_id: names.call_of_media(channel_id) for channel_id in present}
     owners = {bridge_id: names.call_of_bridge(bridge_id) for bridge_id in legs_of}

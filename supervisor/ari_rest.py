@@ -163,10 +163,18 @@ class AriRest:
         target = path("channels", channel_id, "answer")
         await self._do(Request("answer", "POST", target, repeatable=True))
 
-    async def continue_in_dialplan(self, channel_id: str) -> None:
-        """Give the call back to the dialplan's next line: `POST /channels/{id}/continue`."""
+    async def continue_in_dialplan(
+        self, channel_id: str, place: tuple[str, str, int] | None = None
+    ) -> None:
+        """Give the call back to the dialplan: `POST /channels/{id}/continue`.
+
+        To its next line, or to a `place`: context, extension, priority.
+        """
         target = path("channels", channel_id, "continue")
-        await self._do(Request("continue_in_dialplan", "POST", target))
+        query = {}
+        if place is not None:
+            query = {"context": place[0], "extension": place[1], "priority": str(place[2])}
+        await self._do(Request("continue_in_dialplan", "POST", target, query))
 
     async def send_dtmf(self, channel_id: str, digits: str) -> None:
         """Play digits (0-9 * # A-D) to the channel: `POST /channels/{id}/dtmf`.

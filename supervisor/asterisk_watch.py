@@ -11,8 +11,11 @@ from supervisor.ari_events import REPLACED, AriError, AriEvent
 from supervisor.ari_link import AriLink, AriSettings
 from supervisor.ari_meaning import Differences, interpret, reconcile
 from supervisor.call_control import CallControl
+from supervisor.call_events import CallerEntered, LegMissing
 from supervisor.call_names import CallNames
+from supervisor.call_state import Leg
 from supervisor.call_table import CallTable
+from supervisor.phone_calls import AllPhoneCalls
 
 log = structlog.get_logger()
 
@@ -41,6 +44,7 @@ class AsteriskWatch:
         self._looking: asyncio.Task[None] | None = None
         self.ari = AriLink(settings, self._on_event, self._on_state)
         self.control: CallControl
+        self.phones: AllPhoneCalls
         self.connected = False
         self.why = "not tried yet"
 
@@ -62,7 +66,11 @@ class AsteriskWatch:
             self._on_replaced()
             return
         happened = interpret(event, self._names)
-        if happened is not None:
+        self.phones.note(event)
+        if isinstance(happened, CallerEntered):
+            up = event.channel is not None and event.channel.state == "Up"
+            self.phones.caller_entered(happened, up=up)
+        elif happened is not None:
             self.control.happen(happened)
 
     def _on_state(self, connected: bool, why: str) -> None:
@@ -83,17 +91,25 @@ class AsteriskWatch:
     async def _look(self) -> None:
         """Compare our calls with what Asterisk has, and make up for the differences."""
         asked_ns = time.monotonic_ns()
+        seen = self.phones.resumption.seen()
         try:
             channels = await self.ari.list_channels()
             bridges = await self.ari.list_bridges()
             calls = self._table.calls
-            await self._settle(reconcile(calls, channels, bridges, self._names, asked_ns))
+            found = reconcile(calls, channels, bridges, self._names, asked_ns)
+            await self._settle(found, {each.id for each in channels if each.state == "Up"})
+            await self.phones.resumption.settle(channels, bridges, seen)
         except AriError as error:
             # Without an answer the connection breaks too, and the next one starts anew.
             log.warning("not_reconciled", reason=str(error))
 
-    async def _settle(self, found: Differences) -> None:
+    async def _settle(self, found: Differences, up: set[str]) -> None:
         for event in found.events:
+            if isinstance(event, CallerEntered):
+                self.phones.caller_entered(event, up=event.channel_id in up)
+                continue
+            if isinstance(event, LegMissing) and self._is_aside(event):
+                continue
             log.info("event_made_up_for", kind=type(event).__name__)
             self.control.happen(event)
         for channel_id in found.orphan_channels:
@@ -102,3 +118,7 @@ class AsteriskWatch:
         for bridge_id in found.orphan_bridges:
             log.warning("orphan_removed", bridge=bridge_id)
             await self.ari.delete_bridge(bridge_id)
+
+    def _is_aside(self, missing: LegMissing) -> bool:
+        """Whether a caller isn't in the stream's bridge because somebody wants it so."""
+        return missing.leg is Leg.CALLER and self.phones.is_away(missing.call_sid)

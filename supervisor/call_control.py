@@ -37,7 +37,10 @@ Attempt: TypeAlias = Callable[[bool], Awaitable[None]]
 
 
 class CallControl:
-    """Joins call table, ARI and workers."""
+    """Joins call table, ARI and workers.
+
+    `on_forgotten` is told the call_sid when nothing of a stream is left.
+    """
 
     def __init__(self, table: CallTable, ari: AriRest, names: CallNames, media_host: str) -> None:
         self._table = table
@@ -48,6 +51,7 @@ class CallControl:
         self._idle = asyncio.Event()
         self.streams: StreamControl
         self.measures = CallMeasures()
+        self.on_forgotten: Callable[[str], None] = lambda _: None
 
     def happen(self, event: Event) -> None:
         """Something happened: let the table decide, and do what it says."""
@@ -56,6 +60,19 @@ class CallControl:
     def expire(self) -> None:
         """Do what is due by time."""
         self._carry_out(self._table.expire(time.monotonic_ns()))
+
+    def end(self, call_sid: str, reason: str, on_end: OnEnd) -> None:
+        """End a stream, if there is one."""
+        self._carry_out(self._table.end(call_sid, reason, on_end, time.monotonic_ns()))
+
+    def knows(self, call_sid: str) -> bool:
+        """Whether anything of the call's stream is left."""
+        return call_sid in self._table.calls
+
+    def has_stream(self, call_sid: str) -> bool:
+        """Whether the call has a stream that isn't ending."""
+        call = self._table.calls.get(call_sid)
+        return call is not None and call.phase is not Phase.ENDING
 
     def end_all(self, reason: str) -> None:
         """End all calls; the callers go on in the dialplan."""
@@ -210,6 +227,8 @@ class CallControl:
             **msgspec.structs.asdict(call.stats),
             **(msgspec.structs.asdict(call.quality) if call.quality else {}),
         )
+
+        self.on_forgotten(call.call_sid)
 
     def _spawn(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -9,15 +9,21 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from shim.control import CallQuality, CallStats
-from supervisor.call_state import Call, Leg, Part
+from supervisor.call_state import Call, Leg, Part, Target
 
 
 class CallerEntered(Struct, frozen=True):
-    """A caller's channel has entered the Stasis app (`StasisStart`, or found there)."""
+    """A caller's channel has entered the Stasis app (`StasisStart`, or found there).
+
+    `call_sid`: it has one already. `target`: a stream that its script asks for; without one the
+    caller gets the operator's.
+    """
 
     channel_id: str
     caller: str = ""
     called: str = ""
+    call_sid: str = ""
+    target: Target | None = None
 
 
 class CallerLeft(Struct, frozen=True):

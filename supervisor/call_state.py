@@ -44,10 +44,21 @@ class Presence(StrEnum):
 
 
 class OnEnd(StrEnum):
-    """What becomes of a caller whose stream is over."""
+    """What becomes of a caller whose stream is over.
+
+    KEEP: nothing; the caller stays in the app, for whoever has asked for the stream.
+    """
 
     HANG_UP = "hangup"
     CONTINUE = "continue"
+    KEEP = "keep"
+
+
+class Target(Struct, frozen=True):
+    """A stream that was asked for: where to, and its own customParameters."""
+
+    url: str
+    parameters: dict[str, str] = {}
 
 
 class Call(Struct):
@@ -58,6 +69,7 @@ class Call(Struct):
     started_ns: int
     caller_number: str = ""
     called_number: str = ""
+    target: Target | None = None
     phase: Phase = Phase.SETTING_UP
     worker: int = -1
     port: int = 0
@@ -78,6 +90,11 @@ class Call(Struct):
     was_adopted: bool = False
 
     @property
+    def keeps_caller(self) -> bool:
+        """Whether the caller was there before this stream, and shall be there after it."""
+        return self.target is not None
+
+    @property
     def is_gone(self) -> bool:
         """Whether the call is over and nothing of it is left."""
         parts = (self.caller, self.media, self.bridge, self.stream)
@@ -90,6 +107,7 @@ def adopted_call(spec: CallSpec, worker: int, now_ns: int) -> Call:
         call_sid=spec.call_sid,
         channel_id=spec.channel_id,
         started_ns=spec.epoch_ns,
+        target=Target(spec.url) if spec.scripted else None,
         phase=Phase.UP,
         worker=worker,
         port=spec.port,

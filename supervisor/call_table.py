@@ -132,7 +132,7 @@ class CallTable:
             if call.deadline_ns and call.deadline_ns <= now_ns:
                 call.deadline_ns = 0
                 if call.phase is Phase.SETTING_UP:
-                    commands += self._end(call, "setup_timeout", OnEnd.CONTINUE, now_ns)
+                    commands += self._end(call, "setup_timeout", _on_end(call), now_ns)
                 elif call.phase is Phase.ENDING:
                     commands += _remove_parts(call)
         return commands
@@ -152,11 +152,12 @@ class CallTable:
         if earlier is not None and earlier.caller is not Presence.ABSENT:
             return []  # told twice; but one who had left, and comes again, is a new call
         call = Call(
-            call_sid=self._new_call_sid(),
+            call_sid=event.call_sid or self._new_call_sid(),
             channel_id=event.channel_id,
             started_ns=now_ns,
             caller_number=event.caller,
             called_number=event.called,
+            target=event.target,
             deadline_ns=now_ns + self.rules.setup_timeout_ns,
         )
         self.adopt(call)
@@ -172,7 +173,7 @@ class CallTable:
                 call.bridge = call.media = call.stream = Presence.REQUESTED
                 return [CreateBridge(sid), CreateMediaLeg(sid), OpenStream(sid)]
             case PlacementFailed(reason=reason):
-                return self._end(call, reason, OnEnd.CONTINUE, now_ns)
+                return self._end(call, reason, _on_end(call), now_ns)
             case BridgeCreated():
                 call.bridge = Presence.PRESENT
                 return self._go_on(call, now_ns)
@@ -194,18 +195,18 @@ class CallTable:
                 _assume_present(call, step)
                 if call.phase is Phase.ENDING:
                     return _remove_parts(call)
-                return self._end(call, f"{step} failed: {reason}", OnEnd.CONTINUE, now_ns)
+                return self._end(call, f"{step} failed: {reason}", _on_end(call), now_ns)
             case StreamStarted():
                 if call.stream is Presence.REQUESTED:
                     call.stream = Presence.PRESENT
                 return []
             case StreamEnded(reason=reason, failed=failed):
                 on_end = self.rules.on_stream_failed if failed else self.rules.on_stream_end
-                return self._end(call, reason, on_end, now_ns)
+                return self._end(call, reason, _on_end(call, on_end), now_ns)
             case StreamClosed(stats=stats, quality=quality):
                 call.stats, call.quality = stats, quality
                 call.stream = Presence.ABSENT
-                return self._end(call, "worker gave up", OnEnd.CONTINUE, now_ns)
+                return self._end(call, "worker gave up", _on_end(call), now_ns)
             case StreamLost():
                 if call.phase is Phase.ENDING:
                     call.stream = Presence.ABSENT
@@ -220,7 +221,7 @@ class CallTable:
             case MediaLegLeft():
                 if call.media is not Presence.REQUESTED:
                     call.media = Presence.ABSENT
-                return self._end(call, "media leg lost", OnEnd.CONTINUE, now_ns)
+                return self._end(call, "media leg lost", _on_end(call), now_ns)
             case PartRemoved(part=part):
                 setattr(call, part.value, Presence.ABSENT)
                 return []
@@ -259,11 +260,18 @@ class CallTable:
         call.reason = reason
         call.on_end = on_end
         call.deadline_ns = 0
+        if on_end is OnEnd.KEEP:
+            call.caller = Presence.ABSENT
         commands = _remove_parts(call)
         if call.stream is not Presence.ABSENT:
             call.stream = Presence.REMOVING
             commands.append(CloseStream(call.call_sid, reason))
         return commands
+
+
+def _on_end(call: Call, otherwise: OnEnd = OnEnd.CONTINUE) -> OnEnd:
+    """What becomes of the caller when the stream ends: a script goes on by itself."""
+    return OnEnd.KEEP if call.keeps_caller else otherwise
 
 
 def _assume_present(call: Call, step: str) -> None:

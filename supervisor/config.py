@@ -3,7 +3,7 @@
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -11,8 +11,11 @@ import msgspec
 from shim.environment import ConfigError, without_secrets
 from supervisor.access import Credentials, DoorSettings
 from supervisor.admission import ASTERISK_PORTS_PER_CALL
+from supervisor.allowed_hosts import AllowedHosts, read_hosts
 from supervisor.ari_connection import AriSettings
+from supervisor.inbound_routes import Route, RouteError, read_routes
 from supervisor.rate_limit import Rate
+from supervisor.toll_guard import Prefix, read_prefixes
 
 MIN_ASTERISK_PORTS = 2 * ASTERISK_PORTS_PER_CALL
 """For one call; one more is the reserve of admission."""
@@ -28,6 +31,7 @@ RENEWABLE = frozenset(
     {
         "ecs_media_wss_fallback_url",
         "ecs_media_wss_url",
+        "inbound_scripts",
         "max_calls",
         "on_stream_end",
         "on_stream_failed",
@@ -92,11 +96,28 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     """After SIGTERM calls may go on for so long."""
     twilio_account_sid: Annotated[str, msgspec.Meta(pattern="^AC[0-9a-f]{32}$")] = "AC" + "0" * 32
     twilio_auth_token: str = ""
-    """With the account's sid: credentials for calls by HTTP. Empty: there are none."""
+    """With the account's sid: credentials for calls by HTTP; signs webhooks. Empty: neither."""
     stream_parameters: str = "{}"
     """The operator's own customParameters, as a JSON object of strings."""
     share_numbers: bool = False
     """Whether the voice server is told the caller's and the called number."""
+    inbound_scripts: str = ""
+    """A JSON or TOML file: what happens to callers, by called number; empty: the stream."""
+    webhook_hosts: str = ""
+    """Hosts of TwiML, callbacks and sounds, by commas; *.example.com and * are public ones."""
+    outbound_endpoint: str = "PJSIP/{number}@chime-out"
+    """The channel that Asterisk originates for a number."""
+    outbound_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1
+    outbound_prefixes: str = ""
+    """Who may be called: PREFIX[:PER_HOUR[:AT_ONCE]], by commas; empty: nobody."""
+    state_dir: str = ""
+    """For phone calls, running and ended; empty: in RUN_DIR, until the supervisor is stopped."""
+    call_history_hours: Annotated[float, msgspec.Meta(ge=0, le=8760)] = 24
+    """How long ended calls are kept."""
+    sounds_dir: str = ""
+    """For sounds of <Play> and <Say>: a directory that Asterisk reads; empty: there are none."""
+    say_command: str = ""
+    """For <Say>: reads text, writes an 8 kHz mono WAV; empty: <Say> is skipped."""
     allow_unencrypted: bool = False
     """The network between Asterisk, workers and voice server is encrypted by other means."""
     log_format: Literal["json", "text"] = "json"
@@ -123,6 +144,40 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
             self.api_keys_file,
             Rate(self.api_requests_per_second, max(1, 2 * self.api_requests_per_second)),
         )
+
+    def state_path(self) -> Path:
+        """The directory for what outlives a supervisor."""
+        return Path(self.state_dir) if self.state_dir else self.run_path()
+
+    def routes(self) -> dict[str, Route]:
+        """What happens to callers by called number; raises ConfigError."""
+        if not self.inbound_scripts:
+            return {}
+        path = Path(self.inbound_scripts)
+        try:
+            text = path.read_text(encoding="utf-8")
+            decode = msgspec.toml.decode if path.suffix == ".toml" else msgspec.json.decode
+            content = decode(text, type=dict[str, Any])
+            return read_routes(content, lambda name: (path.parent / name).read_text("utf-8"))
+        except (OSError, UnicodeError, msgspec.DecodeError, RouteError) as error:
+            raise ConfigError(
+                f"INBOUND_SCRIPTS is {self.inbound_scripts!r}: {error}; allowed is a JSON or TOML "
+                'file such as {"+15551234567": {"url": "https://host/twiml"}}'
+            ) from error
+
+    def prefixes(self) -> tuple[Prefix, ...]:
+        """OUTBOUND_PREFIXES; raises ConfigError."""
+        try:
+            return read_prefixes(self.outbound_prefixes)
+        except ValueError as error:
+            raise ConfigError(f"OUTBOUND_PREFIXES has {error}") from error
+
+    def hosts(self) -> AllowedHosts:
+        """Whom webhooks may go to: WEBHOOK_HOSTS, and the hosts of our own URLs."""
+        scripts = [route.script for route in self.routes().values() if route.script]
+        urls = [url for script in scripts for url in (script.url, script.fallback_url)]
+        streams = (self.ecs_media_wss_url, self.ecs_media_wss_fallback_url)
+        return read_hosts(self.webhook_hosts, [*urls, *streams])
 
     def ari_settings(self) -> AriSettings:
         """Where ARI is, as whom, for which app; raises ConfigError."""
@@ -168,6 +223,8 @@ def check(config: SupervisorConfig, workers: int) -> None:
     if config.ecs_media_wss_fallback_url:
         _check_url("ECS_MEDIA_WSS_FALLBACK_URL", config.ecs_media_wss_fallback_url, ("ws", "wss"))
     config.custom_parameters()
+    config.routes()
+    config.prefixes()
     _check_encryption(config)
 
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from supervisor.rest_errors import Code, rejected
 
-E164: Final = re.compile(r"\+[1-9][0-9]{1,14}")
-"""ITU-T E.164: a country code and at most 15 digits in all."""
+E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+"""ITU-T E.164: a country code and at most 15 digits in all; fewer than 7 reach nobody."""
 SIP_URI: Final = re.compile(
     r"sips?:"
     r"(?:[A-Za-z0-9+._~%*!'-]{1,64}@)?"
@@ -19,7 +19,8 @@ SIP_URI: Final = re.compile(
     r"(?:;[A-Za-z0-9=._;-]{1,100})?"
 )
 """RFC 3261 19.1.1 without passwords and headers."""
-DIALPLAN: Final = re.compile(r"[A-Za-z0-9_-]{1,79},[A-Za-z0-9_+*#.-]{1,79},[0-9]{1,5}")
+DIALPLAN: Final = re.compile(r"([A-Za-z0-9_-]{1,79}),([A-Za-z0-9_+*#.-]{1,79}),([0-9]{1,5})")
+"""Context, extension and priority."""
 CALLER: Final = re.compile(r"[A-Za-z0-9+._-]{1,64}")
 """A caller towards a SIP address needs no number."""
 DIGITS: Final = re.compile(r"[0-9A-D*#wW]{1,64}")
@@ -43,9 +44,17 @@ def is_caller(text: str, to: str) -> bool:
 
 
 def party(name: str, text: str) -> str:
-    """The target of a third party; raises CallRejected."""
+    """Somebody who can be called; raises CallRejected."""
     if not is_party(text):
         raise rejected(Code.INVALID_TO, name, text, NUMBER_ALLOWED)
+    return text
+
+
+def caller(name: str, text: str, to: str) -> str:
+    """What a call to `to` is placed from; raises CallRejected."""
+    if not is_caller(text, to):
+        allowed = f"{NUMBER_ALLOWED}; towards a SIP URI also a name"
+        raise rejected(Code.INVALID_FROM, name, text, allowed)
     return text
 
 

@@ -51,8 +51,7 @@ def call_order(form: Form) -> CallOrder:
     to = form.text("To")
     if not to:
         raise CallRejected(Code.NO_TO, 400, "To is missing; needed is whom to call")
-    if not dial_target.is_party(to):
-        raise rejected(Code.INVALID_TO, "To", to, dial_target.NUMBER_ALLOWED)
+    dial_target.party("To", to)
     record = form.flag("Record")
     send_digits = form.text("SendDigits")
     return CallOrder(
@@ -118,9 +117,7 @@ def _caller(form: Form, to: str) -> str:
     if not sender:
         raise CallRejected(Code.NO_FROM, 400, "From is missing; needed is who calls")
     for name, value in (("From", sender), ("CallerId", caller_id or sender)):
-        if not dial_target.is_caller(value, to):
-            allowed = f"{dial_target.NUMBER_ALLOWED}; towards a SIP URI also a name"
-            raise rejected(Code.INVALID_FROM, name, value, allowed)
+        dial_target.caller(name, value, to)
     return caller_id or sender
 
 

@@ -89,6 +89,11 @@ class StreamControl:
         """Hand a new call to its worker."""
         self._hand_over(call, StartCall(self._specs[call.call_sid]))
 
+    def stream_sid(self, call_sid: str) -> str:
+        """The StreamSid of a call that has a stream; "" for others."""
+        spec = self._specs.get(call_sid)
+        return spec.stream_sid if spec else ""
+
     def connect_media(self, call: Call, peer: tuple[str, int]) -> None:
         """Asterisk has named its media address: from now on only it can reach the call's port."""
         self._ports.connect(call.call_sid, peer)
@@ -234,14 +239,17 @@ class StreamControl:
         parameters = {"channelId": call.channel_id, **self.settings.custom_parameters}
         if self.settings.share_numbers:
             parameters |= {"from": call.caller_number, "to": call.called_number}
+        if call.target is not None:
+            parameters |= call.target.parameters
         return CallSpec(
             call_sid=call.call_sid,
             stream_sid=new_sid("MZ"),
             account_sid=self.settings.account_sid,
             channel_id=call.channel_id,
             port=port,
-            url=self.settings.url,
-            fallback_url=self.settings.fallback_url,
+            url=call.target.url if call.target else self.settings.url,
+            fallback_url="" if call.target else self.settings.fallback_url,
+            scripted=call.target is not None,
             epoch_ns=time.monotonic_ns(),
             # RFC 3550 section 5.1: all three are random, so that streams can't be confused.
             ssrc=random.getrandbits(32),

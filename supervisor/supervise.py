@@ -24,12 +24,14 @@ from supervisor.audit_log import AuditLog
 from supervisor.call_control import CallControl
 from supervisor.call_names import CallNames, new_sid
 from supervisor.call_state import OnEnd
+from supervisor.call_store import CallStore
 from supervisor.call_table import CallTable, Rules
 from supervisor.config import TOKEN_FILE, SupervisorConfig
 from supervisor.doorkeeper import Doorkeeper
 from supervisor.http_api import Answers, HttpApi, server_tls
 from supervisor.media_ports import MediaPorts
 from supervisor.metrics import Figures, make_registry
+from supervisor.phone_setup import phone_calls, phone_settings
 from supervisor.port_table import PortTable
 from supervisor.status import WorkerFigures, call_health, worker_figures, worker_health
 from supervisor.stream_control import StreamControl, StreamSettings
@@ -90,10 +92,14 @@ class Supervisor:
             _stream_settings(config), self._table, self._ports, self._control.happen
         )
         self._control.streams = self._streams
+        self._store = CallStore(config.state_path())
+        self.phones = phone_calls(config, self._watch.ari, names, self._store, self._control)
+        self._watch.phones = self.phones
         pool = PoolSettings(self._run_dir, setup.cpus, _worker_environment(setup))
         self._pool = WorkerPool(pool, self._memory.layout, self._streams)
         self._streams.pool = self._pool
-        answers = Answers(self._health, make_registry(self._figures), self._pool.replace)
+        registry = make_registry(self._figures)
+        answers = Answers(self._health, registry, self._pool.replace, self.phones)
         self._token = config.api_token or secrets.token_urlsafe(32)
         self._tls = server_tls(config.http_tls_cert, config.http_tls_key)
         self._http = HttpApi(
@@ -118,6 +124,8 @@ class Supervisor:
             self._write_token()
             await self._http.start(self._config.http_host, self._config.http_port, self._tls)
             await self._pool.start()
+            self.phones.resumption.load(self._store.load())
+            self._hold(self.phones.run())
             self._hold(self._tick())
             self._hold(self._free_unclaimed())
             await self._wait_for_workers()
@@ -136,6 +144,7 @@ class Supervisor:
         """The first signal asks for a drain; the second doesn't want to wait for it."""
         if self._stop.is_set():
             self._control.end_all("shutdown")
+            self._hold(self.phones.end_all("shutdown"))
         self._stop.set()
 
     def _write_token(self) -> None:
@@ -160,6 +169,7 @@ class Supervisor:
         self._table.rules = _rules(setup.config)
         self._streams.settings = _stream_settings(setup.config)
         self._http.renew(setup.config.door_settings(self._token).credentials)
+        self.phones.settings = phone_settings(setup.config)
         self._pool.renew_environment(_worker_environment(setup))
         for slot in self._pool.slots:
             await self._replace(slot.index)
@@ -173,8 +183,9 @@ class Supervisor:
 
     def _on_replaced(self) -> None:
         """A newer supervisor has the app, and finds our callers there: it serves them anew."""
-        self._streams.draining = True
+        self._streams.draining = self.phones.draining = True
         self._watch.stop()
+        self._hold(self.phones.abandon())
         self._control.abandon_all("another supervisor has taken over")
 
     async def _wait_for_workers(self) -> None:
@@ -187,9 +198,12 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """Take no new calls, let those that are up end, and end them when the time is over."""
-        self._streams.draining = True
+        self._streams.draining = self.phones.draining = True
         log.info("draining", calls=len(self._table.calls), seconds=self._config.drain_seconds)
+        deadline = time.monotonic() + self._config.drain_seconds
         await self._control.wait_idle(self._config.drain_seconds)
+        await self.phones.wait_idle(max(0.0, deadline - time.monotonic()))
+        await self.phones.end_all("shutdown")
         self._control.end_all("shutdown")
         if not await self._control.wait_idle(END_S):
             log.error("calls_left_in_asterisk", calls=len(self._table.calls))
@@ -203,9 +217,12 @@ class Supervisor:
             self._pool.abandon()
         else:
             await self._pool.stop()
+        await self.phones.close()
         await self._watch.ari.close()
         await self._http.close()
         if not self._failed:
+            if not self._config.state_dir:
+                self._store.remove()
             self._ports.close()
             self._memory.path.unlink(missing_ok=True)
             (self._run_dir / TOKEN_FILE).unlink(missing_ok=True)
@@ -227,6 +244,7 @@ class Supervisor:
             await asyncio.sleep(TICK_S)
             self._loop_lag.add(max(0.0, time.monotonic() - before - TICK_S) * 1000)
             self._control.expire()
+            self.phones.expire()
             systemd.notify("WATCHDOG=1")
 
     def _health(self) -> dict[str, Any]:
