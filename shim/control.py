@@ -14,7 +14,7 @@ SOCKET_NAME: Final = "supervisor.sock"
 LATENESS_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 500)
 """Upper bounds of the lateness histogram of a worker's pacer; one more bucket counts the rest."""
 MAX_MESSAGE_BYTES: Final = 64 * 1024
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 
 
 class ControlError(ValueError):
@@ -29,6 +29,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     160 for each 20 ms since `epoch_ns`. With the number of frames sent, which is in shared
     memory, another worker continues the stream so that its receiver notices nothing.
     `fallback_url` is a second voice server, for when the one at `url` can't be reached.
+    `record`: both directions are recorded, as long as it is so.
     """
 
     call_sid: str
@@ -43,6 +44,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     first_timestamp: int
     custom_parameters: dict[str, str] = {}
     fallback_url: str = ""
+    record: bool = False
 
 
 class StartCall(msgspec.Struct, frozen=True, tag=True):
@@ -69,6 +71,18 @@ class PressDigit(msgspec.Struct, frozen=True, tag=True):
     digit: str
 
 
+class StartRecording(msgspec.Struct, frozen=True, tag=True):
+    """Record the call from now on; one that is being recorded stays so."""
+
+    call_sid: str
+
+
+class StopRecording(msgspec.Struct, frozen=True, tag=True):
+    """End the call's recording; what comes with another start is another recording."""
+
+    call_sid: str
+
+
 class EndCall(msgspec.Struct, frozen=True, tag=True):
     """The call is over: end its stream, answer with `CallClosed`."""
 
@@ -86,7 +100,16 @@ class StopWorker(msgspec.Struct, frozen=True, tag=True):
     """End all calls and exit."""
 
 
-ToWorker: TypeAlias = StartCall | MediaConnected | PressDigit | EndCall | ReleaseCall | StopWorker
+ToWorker: TypeAlias = (
+    StartCall
+    | MediaConnected
+    | PressDigit
+    | StartRecording
+    | StopRecording
+    | EndCall
+    | ReleaseCall
+    | StopWorker
+)
 
 
 class CallStats(msgspec.Struct, frozen=True):
@@ -171,6 +194,18 @@ class SendDigits(msgspec.Struct, frozen=True, tag=True):
     digits: str
 
 
+class RecordingStats(msgspec.Struct, frozen=True):
+    """What a worker has recorded since its start.
+
+    `lost_chunks` counts pieces of about a second that could not be written, `refused` recordings
+    that were not begun as there was no room for them.
+    """
+
+    written_bytes: int = 0
+    lost_chunks: int = 0
+    refused: int = 0
+
+
 class WorkerStats(msgspec.Struct, frozen=True, tag=True):
     """A worker's state, each second. Histograms are counts per bucket since the worker's start."""
 
@@ -181,6 +216,7 @@ class WorkerStats(msgspec.Struct, frozen=True, tag=True):
     worst_lateness_ms: float
     skipped_frames: int
     totals: CallStats
+    recording: RecordingStats = RecordingStats()
 
 
 FromWorker: TypeAlias = (

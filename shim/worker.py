@@ -31,8 +31,11 @@ from shim.control import (
     Hello,
     MediaConnected,
     PressDigit,
+    RecordingStats,
     ReleaseCall,
     StartCall,
+    StartRecording,
+    StopRecording,
     StopWorker,
     ToWorker,
     WorkerStats,
@@ -41,6 +44,7 @@ from shim.control_channel import ControlChannel
 from shim.link_opener import LinkOpener
 from shim.media_clock import MediaClock
 from shim.port_memory import PortMemory
+from shim.recording_writer import RecordingWriter
 
 log = structlog.get_logger()
 
@@ -50,6 +54,9 @@ RECONNECT_S: Final = 0.25
 """Pause between two tries to find the supervisor."""
 CLOSE_TIMEOUT_S: Final = 3.0
 """At its end a worker waits so long for the close handshakes of its streams."""
+
+WRITE_TIMEOUT_S: Final = 2.0
+"""... and so long for the disk to take what was recorded."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -86,6 +93,8 @@ class Worker:
         self._clock = MediaClock()
         self._sessions: dict[str, CallSession] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        recordings = config.recording_settings()
+        self._recordings = None if recordings is None else RecordingWriter(recordings)
         self._past = CallStats()
         self._channel: ControlChannel[ToWorker] | None = None
         self._lost = asyncio.Event()
@@ -108,6 +117,8 @@ class Worker:
         if self._channel is not None:
             self._channel.close()
         self._clock.close()
+        if self._recordings is not None:
+            await asyncio.to_thread(self._recordings.close, WRITE_TIMEOUT_S)
         log.info("worker_stopped")
 
     def _on_terminate(self) -> None:
@@ -171,18 +182,34 @@ class Worker:
         match message:
             case StartCall():
                 self._start(message, passed)
-            case MediaConnected():
-                if session := self._sessions.get(message.call_sid):
-                    session.connect_media(self._clock)
-            case PressDigit():
-                if session := self._sessions.get(message.call_sid):
-                    session.press_digit(message.digit)
             case EndCall():
                 self._end(message.call_sid)
             case ReleaseCall():
                 self._release(message.call_sid)
             case StopWorker():
                 self._stopping.set()
+            case _:
+                if session := self._sessions.get(message.call_sid):
+                    self._pass_on(message, session)
+
+    def _pass_on(
+        self,
+        message: MediaConnected | PressDigit | StartRecording | StopRecording,
+        session: CallSession,
+    ) -> None:
+        """Let a call's session do what the supervisor says."""
+        match message:
+            case MediaConnected():
+                session.connect_media(self._clock)
+                self._record_if_wanted(session)
+            case PressDigit():
+                session.press_digit(message.digit)
+            case StartRecording():
+                session.call = msgspec.structs.replace(session.call, record=True)
+                self._record_if_wanted(session)
+            case StopRecording():
+                session.call = msgspec.structs.replace(session.call, record=False)
+                session.stop_recording()
 
     def _start(self, message: StartCall, rtp: socket.socket | None) -> None:
         call = message.call
@@ -199,7 +226,17 @@ class Worker:
         self._sessions[call.call_sid] = session
         if message.media_connected:
             session.connect_media(self._clock)  # first: the caller hears the gap, not the stream's
+            self._record_if_wanted(session)
         session.start(resumed=message.resumed)
+
+    def _record_if_wanted(self, session: CallSession) -> None:
+        """Record a call that shall be, once there is something to hear."""
+        if not (session.call.record and session.media_connected):
+            return
+        if self._recordings is None:
+            log.error("recording_not_configured", call_id=session.call.call_sid)
+        else:
+            session.start_recording(self._recordings)
 
     def _words_for(self, call: CallSpec) -> memoryview:
         if call.call_sid in self._sessions:
@@ -238,6 +275,7 @@ class Worker:
             worst_lateness_ms=pacer.worst_lateness_ns / 1e6,
             skipped_frames=pacer.skipped_frames,
             totals=totals,
+            recording=self._recordings.stats if self._recordings else RecordingStats(),
         )
 
 

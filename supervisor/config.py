@@ -27,6 +27,7 @@ RENEWABLE = frozenset(
         "max_calls",
         "on_stream_end",
         "on_stream_failed",
+        "record_calls",
         "setup_timeout",
         "share_numbers",
         "stream_parameters",
@@ -81,6 +82,12 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     """The operator's own customParameters, as a JSON object of strings."""
     share_numbers: bool = False
     """Whether the voice server is told the caller's and the called number."""
+    record_calls: bool = False
+    """Whether all calls are recorded; otherwise those for which it is asked."""
+    recording_dir: str = ""
+    """Where workers keep recordings; empty: nothing can be recorded."""
+    recording_kms_key_id: str = ""
+    """The key of AWS KMS that seals recordings; empty: RECORDING_KEY_FILE does."""
     allow_unencrypted: bool = False
     """The network between Asterisk, workers and voice server is encrypted by other means."""
     log_format: Literal["json", "text"] = "json"
@@ -137,6 +144,11 @@ def check(config: SupervisorConfig, workers: int) -> None:
     if config.ecs_media_wss_fallback_url:
         _check_url("ECS_MEDIA_WSS_FALLBACK_URL", config.ecs_media_wss_fallback_url, ("ws", "wss"))
     config.custom_parameters()
+    if config.record_calls and not config.recording_dir:
+        raise ConfigError(
+            "RECORD_CALLS is true, but RECORDING_DIR is not set; allowed is true with a directory "
+            "to keep recordings in"
+        )
     _check_encryption(config)
 
 

@@ -43,6 +43,17 @@ class FiguresCollector(Collector):
         ports = GaugeMetricFamily(
             "ots_rtp_ports", "RTP ports of a worker's slice.", labels=[*labels, "state"]
         )
+        recorded = CounterMetricFamily(
+            "ots_recording_bytes", "What a worker has recorded, sealed.", labels=labels
+        )
+        lost = CounterMetricFamily(
+            "ots_recording_lost_chunks",
+            "Pieces of a second that could not be recorded.",
+            labels=labels,
+        )
+        refused = CounterMetricFamily(
+            "ots_recordings_refused", "Recordings without room on the disk.", labels=labels
+        )
         for worker in figures.workers:
             values = [str(worker.worker), str(worker.cpu)]
             calls.add_metric(values, worker.calls)
@@ -50,6 +61,9 @@ class FiguresCollector(Collector):
             cpu.add_metric(values, worker.cpu_seconds)
             deaths.add_metric(values, worker.deaths)
             memory.add_metric(values, worker.rss_bytes)
+            recorded.add_metric(values, worker.recording.written_bytes)
+            lost.add_metric(values, worker.recording.lost_chunks)
+            refused.add_metric(values, worker.recording.refused)
             for state, count in worker.ports.items():
                 ports.add_metric([*values, state], count)
         ended = CounterMetricFamily("ots_calls_ended", "Calls that are over.", labels=["outcome"])
@@ -68,4 +82,5 @@ class FiguresCollector(Collector):
             "How late the supervisor's event loop is.",
             value=figures.loop_lag_s,
         )
-        return [calls, up, cpu, deaths, memory, ports, ended, ari, closed, lag]
+        recordings = [recorded, lost, refused]
+        return [calls, up, cpu, deaths, memory, ports, *recordings, ended, ari, closed, lag]

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from shim.control import RecordingStats
 from supervisor.call_state import Call, Phase, Presence
 from supervisor.port_table import PortTable
 from supervisor.worker_slot import WorkerSlot
@@ -25,6 +26,7 @@ class WorkerFigures(Struct, frozen=True):
     cpu_seconds: float
     rss_bytes: int
     late_share: float
+    recording: RecordingStats
 
 
 def worker_figures(
@@ -45,6 +47,7 @@ def worker_figures(
             cpu_seconds=slot.stats.cpu_seconds if slot.stats else 0.0,
             rss_bytes=slot.stats.rss_bytes if slot.stats else 0,
             late_share=slot.late_share,
+            recording=slot.stats.recording if slot.stats else RecordingStats(),
         )
         for slot in slots
     ]

@@ -20,6 +20,9 @@ PURE = {
     "shim.pcmu",
     "shim.playout",
     "shim.port_layout",
+    "shim.recording_format",
+    "shim.recording_keys",
+    "shim.recording_tap",
     "shim.rtp_packet",
     "shim.twilio_signature",
     "supervisor.admission",
@@ -31,6 +34,7 @@ PURE = {
     "supervisor.call_table",
     "supervisor.placement",
     "supervisor.port_table",
+    "supervisor.recording_timeline",
     "supervisor.worker_health",
     "voice_agent.agent",
     "voice_agent.call_outputs",
@@ -69,8 +73,8 @@ IMPURE_LIBRARIES = {
     "threading",
     "time",
 }
-PURE_PACKAGES = {"msgspec"}
-"""The only package that pure modules use."""
+PURE_PACKAGES = {"cryptography", "msgspec"}
+"""The only packages that pure modules use: they compute."""
 
 FROM_SHIM = {
     "shim.config",
@@ -80,6 +84,9 @@ FROM_SHIM = {
     "shim.log_setup",
     "shim.port_layout",
     "shim.port_memory",
+    "shim.recording_format",
+    "shim.recording_key_file",
+    "shim.recording_keys",
 }
 """What the supervisor takes of the worker's package: what they share, and the early check."""
 
@@ -89,6 +96,8 @@ JOINERS = {
     "shim.worker",
     "supervisor.asterisk_watch",
     "supervisor.call_control",
+    "supervisor.recording_uploader",
+    "supervisor.recordings",
     "supervisor.stream_control",
     "supervisor.supervise",
     "voice_agent.agent_session",
@@ -97,7 +106,12 @@ JOINERS = {
 """Modules that know several edges, and put them together; so does each `__main__`."""
 
 LAYERS = {
-    "shim.config": {"shim.call_session", "shim.link_opener"},
+    "shim.config": {
+        "shim.call_session",
+        "shim.link_opener",
+        "shim.recording_key_file",
+        "shim.recording_writer",
+    },
     "shim.link_opener": {"shim.agent_link"},
     "shim.media_clock": {"shim.timer_fd"},
     "supervisor.ari_link": {"supervisor.ari_connection", "supervisor.ari_rest"},
@@ -107,6 +121,7 @@ LAYERS = {
     "supervisor.control_server": {"shim.control_channel"},
     "supervisor.http_api": {"supervisor.worker_pool"},
     "supervisor.metrics": {"supervisor.status"},
+    "supervisor.recording_upload": {"supervisor.recording_store"},
     "supervisor.status": {"supervisor.worker_slot"},
     "supervisor.worker_pool": {"supervisor.control_server", "supervisor.worker_slot"},
     "supervisor.worker_slot": {"supervisor.control_server"},
