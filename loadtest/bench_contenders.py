@@ -10,7 +10,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -37,13 +37,15 @@ POLL_S: Final = 0.05
 class Place(msgspec.Struct, frozen=True):
     """Where things are: the CPUs that are measured, the voice server's port, files.
 
-    `ca_file` is the voice server's certificate authority; empty: plain WebSockets.
+    `ca_file` is the voice server's certificate authority; empty: plain WebSockets. `settings` are
+    environment variables of our supervisor and its workers.
     """
 
     directory: Path
     measured: tuple[int, ...]
     voice_port: int
     ca_file: str
+    settings: Mapping[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -169,4 +171,5 @@ def _settings(place: Place, load: Load, ari_base: str) -> dict[str, str]:
         "SETUP_TIMEOUT": str(patience_s(load.calls)),
         "DRAIN_SECONDS": "0",
         "LOG_LEVEL": "INFO",
+        **place.settings,
     }

@@ -117,7 +117,7 @@ def read_head(data: memoryview) -> tuple[Header, int]:
         raise RecordingFileError("its header is cut off")
     try:
         return msgspec.json.decode(data[at : at + length], type=Header), at + length
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RecordingFileError(f"its header is unreadable: {error}") from error
 
 
