@@ -3,11 +3,11 @@
     python -m loadtest.recording_cost --calls 100 --seconds 30 [--rounds 1]
                                       [--directory DIR] [--json FILE]
 
-In one run, in turn: our worker with its real supervisor and so many calls that talk all the time, as
-`loadtest.bench` measures it; then the same with all calls recorded, sealed and written to a
+In one run, in turn: our worker with its real supervisor and so many calls that talk all the time,
+as `loadtest.bench` measures it; then the same with all calls recorded, sealed and written to a
 directory. With more rounds both take turns, and each one's median round counts. The CPU time is
-that of the whole worker process, the thread that writes included. At the end the recordings of the
-last round are opened, and what is missing in them is counted.
+that of the whole worker process, the thread that writes included. At the end the recordings of
+the last round are opened, and what is missing in them is counted.
 
 The exit code is 1 when the load generator fell behind, or not everything was recorded.
 """

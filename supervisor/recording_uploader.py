@@ -25,7 +25,8 @@ LOOK_S: Final = 1.0
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 300.0
 DAY_S: Final = 86_400
-S3: TypeAlias = "tuple[S3Client, Target]"
+S3: TypeAlias = "tuple[S3Client, Target] | None"
+"""Client and target; None: nothing is uploaded."""
 
 
 class Rules(Struct, frozen=True):
@@ -49,7 +50,7 @@ class Uploader:
     What can't be opened is left where it is, said once, and tried again by the next start.
     """
 
-    def __init__(self, directory: Path, unwrap: Unwrap, s3: S3 | None, rules: Rules) -> None:
+    def __init__(self, directory: Path, unwrap: Unwrap, s3: S3, rules: Rules) -> None:
         self._directory = directory
         self._unwrap = unwrap
         self._s3 = s3

@@ -107,7 +107,7 @@ def _run(config: RecordingsConfig, ring: KeyRing) -> None:
         log.info("recordings_stopped")
 
 
-def _s3(config: RecordingsConfig) -> S3 | None:
+def _s3(config: RecordingsConfig) -> S3:
     """Client and target, None without a bucket; raises ConfigError."""
     if not config.recording_bucket:
         return None

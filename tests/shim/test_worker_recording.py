@@ -62,7 +62,7 @@ async def test_both_sides(tmp_path: Path) -> None:
         leg = harness.connected_call(worker, voice.url, record=True)
         await talk(leg, await voice.stream(), 1.5)
         harness.end_call(worker, leg)
-        path = await until(lambda: recordings.files(directory, LAST_SUFFIX), "the file's end")
+        await until(lambda: recordings.files(directory, LAST_SUFFIX), "the file's end")
         await ended(worker)
     [path] = recordings.files(directory)
     assert path.name.startswith(leg.call.call_sid)
