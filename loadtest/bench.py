@@ -94,9 +94,11 @@ async def _watch(running: Running, load: Load, seconds: float, cpus: tuple[int, 
     """Measure a contender that serves all its calls."""
     began_ns = time.monotonic_ns()
     used_ns, busy = sum(map(cpu_ns, running.pids)), sum(map(busy_ns, cpus))
+    helpers_ns = sum(map(cpu_ns, running.helpers))
     await load.measure(seconds)
     took_ns = time.monotonic_ns() - began_ns
     used_ns = sum(map(cpu_ns, running.pids)) - used_ns
+    helpers_ns = sum(map(cpu_ns, running.helpers)) - helpers_ns
     busy = sum(map(busy_ns, cpus)) - busy
     now_kb = sum(map(rss_kb, running.pids))
     report = await load.report()
@@ -110,6 +112,7 @@ async def _watch(running: Running, load: Load, seconds: float, cpus: tuple[int, 
         rss_kb=now_kb,
         rss_kb_per_call=None if few_kb is None else (now_kb - few_kb) / more,
         load=report,
+        helpers_us_per_frame_pair=helpers_ns / took_ns * 1e6 / report.frame_pairs_per_s,
     )
 
 

@@ -5,9 +5,9 @@
 
 In one run, in turn: our worker with its real supervisor and so many calls that talk all the time,
 as `loadtest.bench` measures it; then the same with all calls recorded, sealed and written to a
-directory. With more rounds both take turns, and each one's median round counts. The CPU time is
-that of the whole worker process, the thread that writes included. At the end the recordings of
-the last round are opened, and what is missing in them is counted.
+directory. With more rounds both take turns, and each one's median round counts. The worker's
+CPU time and that of its recorder, which seals and writes on other CPUs, are told apart. At the end
+the recordings of the last round are opened, and what is missing in them is counted.
 
 The exit code is 1 when the load generator fell behind, or not everything was recorded.
 """
@@ -75,7 +75,8 @@ class Cost(msgspec.Struct, frozen=True):
                 f"{label:<30}{show(self.without):>12}{show(self.recording):>12}"
                 for label, show in ROWS
             ),
-            f"recording takes {more:.1%} more CPU",
+            f"recording takes {more:.1%} more CPU of the worker, and "
+            f"{self.recording.helpers_us_per_frame_pair:.1f} us per frame pair of the recorder",
             f"recorded: {recorded.recordings} calls, {recorded.complete} of them complete, "
             f"{recorded.seconds:.0f} s, {recorded.size_bytes / 1e6:.1f} MB, "
             f"{recorded.gaps} gaps ({recorded.gap_ms} ms)",

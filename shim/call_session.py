@@ -126,7 +126,7 @@ class CallSession:
     def start_recording(self, writer: RecordingWriter) -> None:
         """Record both directions from now on; media must be connected."""
         if self._recording is None:
-            self._recording = writer.begin(self.call, self._outbound.position)
+            self._recording = writer.begin(self.call)
             self._tap = self._recording.tap
 
     def stop_recording(self, *, final: bool = True) -> None:

@@ -19,7 +19,7 @@ from shim.link_opener import LinkSettings
 from shim.pcmu import BYTES_PER_MS, FRAME_BYTES
 from shim.playout import Playout
 from shim.recording_keys import WrappingKey, decode_key
-from shim.recording_writer import RecordingSettings
+from shim.recording_settings import RecordingSettings
 
 MIN_HOLD_BYTES: Final = FRAME_BYTES
 MAX_HOLD_BYTES: Final = 10 * 60 * 1000 * BYTES_PER_MS

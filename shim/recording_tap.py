@@ -8,12 +8,12 @@ stay aligned over gaps and from one worker to the next.
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from shim.pcmu import BYTES_PER_MS
-from shim.recording_format import Run, Track
+from shim.pcmu import BYTES_PER_MS, FRAME_BYTES
+from shim.recording_format import Track
 
 CHUNK_FRAMES: Final = 50
 """The agent's frames in one chunk: the second that is lost when the worker is killed."""
-MAX_CALLER_PACKETS: Final = 4 * CHUNK_FRAMES
+MAX_CALLER_BYTES: Final = 4 * CHUNK_FRAMES * FRAME_BYTES
 """A flood of packets from Asterisk makes chunks come sooner, not larger."""
 SLACK: Final = BYTES_PER_MS
 """Positions are known to the millisecond: a smaller step is no gap."""
@@ -25,20 +25,20 @@ Runs: TypeAlias = list[tuple[int, int, list[bytes]]]
 class RecordingTap:
     """Cuts the frames of one call into chunks, and gives each to `hand_over`."""
 
-    __slots__ = ("_agent_frames", "_caller_packets", "_hand_over", "_open", "_runs")
+    __slots__ = ("_agent_frames", "_caller_bytes", "_hand_over", "_open", "_runs")
 
     def __init__(self, hand_over: Callable[[Runs], None]) -> None:
         self._hand_over = hand_over
         self._runs: Runs = []
         self._open = [_OpenRun(), _OpenRun()]
         self._agent_frames = 0
-        self._caller_packets = 0
+        self._caller_bytes = 0
 
     def caller(self, position: int, audio: bytes) -> None:
         """What the caller said, of any length."""
         self._add(Track.CALLER, position, audio)
-        self._caller_packets += 1
-        if self._caller_packets >= MAX_CALLER_PACKETS:
+        self._caller_bytes += len(audio)
+        if self._caller_bytes >= MAX_CALLER_BYTES:
             self.flush()
 
     def agent(self, position: int, frame: bytes) -> None:
@@ -50,7 +50,7 @@ class RecordingTap:
 
     def flush(self) -> None:
         """Hand over what there is."""
-        self._agent_frames = self._caller_packets = 0
+        self._agent_frames = self._caller_bytes = 0
         runs, self._runs = self._runs, []
         for track in self._open:
             track.frames = None
@@ -79,6 +79,6 @@ class _OpenRun:
         self.frames: list[bytes] | None = None
 
 
-def joined(runs: Runs) -> list[Run]:
-    """The runs as the file has them."""
-    return [Run(track, position, b"".join(frames)) for track, position, frames in runs]
+def joined(runs: Runs) -> list[tuple[int, int, bytes]]:
+    """The runs as the file has them: track, position, audio."""
+    return [(track, position, b"".join(frames)) for track, position, frames in runs]

@@ -1,244 +1,190 @@
-"""Writes recordings: one thread per worker, so that a slow disk never holds up audio.
+"""A worker's end of its recorder: hands chunks over, and never waits for a disk.
 
-The loop hands over about one chunk per call and second, and never waits: what the thread can't
-take or the disk doesn't is lost, and counted. A file is locked (flock(2)) as long as its worker
-lives and writes it, so others can tell that it is unfinished; the file that ends a recording is
-renamed. What was written survives the death of this process. It is synced to the disk at the end.
+The recorder is a process of its own (`shim.recorder`). What it can't take waits here; when too much
+does, what is new is lost, and counted. One that dies is started again, and goes on in new files.
 """
 
-import fcntl
-import os
-import queue
-import threading
+import asyncio
+import socket
+import subprocess
+import sys
 import time
-from datetime import UTC, datetime
-from enum import Enum
-from pathlib import Path
-from typing import Final, TypeAlias
+from collections import deque
+from collections.abc import Collection
+from typing import Final
 
-import msgspec
 import structlog
 
+from shim import recording_messages
 from shim.control import CallSpec, RecordingStats
-from shim.recording_format import LAST_SUFFIX, SUFFIX, Header, Run, Sealer, Track, file_name
-from shim.recording_keys import KEY_BYTES, WrappingKey
+from shim.recording_format import Track
+from shim.recording_messages import MAX_MESSAGE_BYTES, Closing, RecordedChunk
 from shim.recording_tap import RecordingTap, Runs, joined
 
 log = structlog.get_logger()
 
 MAX_WAITING: Final = 1024
-"""Chunks that may wait for the disk: 10 s of a hundred calls, 16 MB."""
-MEASURE_S: Final = 5.0
-"""How old the measured size of the directory may be."""
-
-
-class RecordingSettings(msgspec.Struct, frozen=True):
-    """Where recordings go, and what seals them. A directory that is full takes no new ones."""
-
-    directory: Path
-    key: WrappingKey
-    max_bytes: int
-
-
-class Closing(Enum):
-    """Why a file is closed: the recording is over, or another worker goes on with it."""
-
-    FINAL = "final"
-    HANDED_ON = "handed on"
+"""Chunks that may wait for the recorder: 10 s of a hundred calls, 16 MB."""
+RESTART_S: Final = 1.0
 
 
 class Recording:
     """A call that is being recorded: frames go into `tap`, until `end`."""
 
-    def __init__(self, writer: "RecordingWriter", file: "_File") -> None:
+    def __init__(self, writer: "RecordingWriter", call: CallSpec) -> None:
         self._writer = writer
-        self._file = file
+        self._call = call
+        self._epoch_at = time.time() - (time.monotonic_ns() - call.epoch_ns) / 1e9
         self.tap = RecordingTap(self._write)
 
     def end(self, position: int, *, final: bool) -> None:
         """Close the file at a position; `final`: it is the recording's end, not only our part."""
         self.tap.flush()
         runs: Runs = [(Track.END, position, [])] if final else []
-        self._writer.put(self._file, runs, Closing.FINAL if final else Closing.HANDED_ON)
+        self._write(runs, Closing.FINAL if final else Closing.HANDED_ON)
 
-    def _write(self, runs: Runs) -> None:
-        self._writer.put(self._file, runs)
+    def _write(self, runs: Runs, closing: Closing | None = None) -> None:
+        call = self._call
+        self._writer.put(
+            RecordedChunk(call.call_sid, call.account_sid, self._epoch_at, joined(runs), closing)
+        )
 
 
 class RecordingWriter:
-    """The thread and its queue, from the start to `close`."""
+    """The recorder process and the way to it, from the start to `close`.
 
-    def __init__(self, settings: RecordingSettings) -> None:
-        self._settings = settings
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._measured_s = -MEASURE_S
-        self._used_bytes = 0
-        self._written_bytes = 0
+    Args:
+        worker: the worker's number.
+        cpus: where the recorder may run; not only on the worker's own CPU.
+    """
+
+    def __init__(self, worker: int, cpus: Collection[int]) -> None:
+        self._command = [sys.executable, "-m", "shim.recorder", "--worker", str(worker)]
+        self._command += ["--cpus", *map(str, sorted(cpus))]
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[bytes] = deque()
         self._lost_chunks = 0
-        self._refused = 0
         self._lagging = False
-        self._thread = threading.Thread(target=self._work, name="recordings", daemon=True)
-        self._thread.start()
+        self._past = RecordingStats()
+        self._now = RecordingStats()
+        self._restart: asyncio.TimerHandle | None = None
+        self._sock: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._start()
 
     @property
     def stats(self) -> RecordingStats:
         """Counters since the worker's start."""
-        return RecordingStats(self._written_bytes, self._lost_chunks, self._refused)
+        past, now = self._past, self._now
+        return RecordingStats(
+            past.written_bytes + now.written_bytes,
+            past.lost_chunks + now.lost_chunks + self._lost_chunks,
+            past.refused + now.refused,
+        )
 
-    def begin(self, call: CallSpec, start: int) -> Recording:
-        """Record a call from a position on; returns at once, whatever the disk does."""
-        started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return Recording(self, _File(call, start, started_at))
+    def begin(self, call: CallSpec) -> Recording:
+        """Record a call from now on."""
+        return Recording(self, call)
 
-    def put(self, file: "_File", runs: Runs, closing: Closing | None = None) -> None:
-        """Take a chunk. One that is the file's last is taken even without room."""
-        if self._jobs.qsize() < MAX_WAITING or closing:
-            self._jobs.put((file, runs, closing))
+    def put(self, chunk: RecordedChunk) -> None:
+        """Take a chunk. One that closes a file is taken even without room."""
+        if len(self._waiting) >= MAX_WAITING and chunk.closing is None:
+            self._lost_chunks += 1
+            if not self._lagging:
+                self._lagging = True
+                log.error("recordings_lag", waiting_chunks=MAX_WAITING)
             return
-        self._lost_chunks += 1
-        if not self._lagging:
-            self._lagging = True
-            log.error("recordings_lag", waiting_chunks=MAX_WAITING)
+        self._waiting.append(recording_messages.encode(chunk))
+        if len(self._waiting) == 1:
+            self._write()
 
     def close(self, seconds: float) -> None:
-        """Write what waits, but for no longer than that."""
-        self._jobs.put(None)
-        self._thread.join(seconds)
-        if self._thread.is_alive():
-            log.error("recordings_unfinished", waiting_chunks=self._jobs.qsize())
+        """Hand over what waits and let the recorder write it, but for no longer than that.
 
-    # In the thread
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            file, runs, closing = job
+        It blocks. A recorder that is slower goes on alone.
+        """
+        if self._restart is not None:
+            self._restart.cancel()
+        deadline = time.monotonic() + seconds
+        sock, process = self._disconnect()
+        if sock is None or process is None:
+            return
+        with sock:
+            sock.settimeout(seconds)
             try:
-                self._write(file, joined(runs))
+                while self._waiting:
+                    sock.send(self._waiting.popleft())
             except OSError as error:
-                self._lost_chunks += bool(runs)
-                file.warn_once("recording_not_written", error)
-            if closing is not None:
-                file.close(final=closing is Closing.FINAL)
+                log.error("recordings_unfinished", reason=str(error))
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("recorder_still_writes", pid=process.pid)
 
-    def _write(self, file: "_File", runs: list[Run]) -> None:
-        if not runs or file.refused:
-            return
-        if not file.is_open:
-            if self._is_full():
-                file.refused = True
-                self._refused += 1
-                log.error("recording_refused", call_id=file.call_sid, used_bytes=self._used_bytes)
+    def _start(self) -> None:
+        """Start a recorder; without one, try again later."""
+        self._restart = None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            try:
+                self._process = subprocess.Popen(self._command, stdin=theirs.fileno())
+            except OSError as error:
+                ours.close()
+                log.error("recorder_not_started", reason=error.strerror)
+                self._restart = self._loop.call_later(RESTART_S, self._start)
                 return
-            file.open(self._settings)
-        size_bytes = file.append(runs)
-        self._written_bytes += size_bytes
-        self._used_bytes += size_bytes
+        ours.setblocking(False)
+        self._sock = ours
+        self._loop.add_reader(ours, self._read)
+        self._write()
 
-    def _is_full(self) -> bool:
-        """Whether the directory has its size; what others write shows within MEASURE_S."""
-        if time.monotonic() - self._measured_s >= MEASURE_S:
-            self._used_bytes = _size_bytes(self._settings.directory)
-            self._measured_s = time.monotonic()
-        return self._used_bytes >= self._settings.max_bytes
+    def _disconnect(self) -> tuple[socket.socket | None, "subprocess.Popen[bytes] | None"]:
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
+        return sock, self._process
 
-
-class _File:
-    """One file of a recording; opened by its first chunk, in the thread."""
-
-    def __init__(self, call: CallSpec, start: int, started_at: str) -> None:
-        self.call_sid = call.call_sid
-        self.refused = False
-        self._account_sid = call.account_sid
-        self._start = start
-        self._started_at = started_at
-        self._fd = -1
-        self._path: Path
-        self._sealer: Sealer
-        self._size_bytes = 0
-        self._warned = False
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a file to append to."""
-        return self._fd >= 0
-
-    def open(self, settings: RecordingSettings) -> None:
-        """Create the file; raises OSError."""
-        data_key = os.urandom(KEY_BYTES)
-        key = settings.key
-        header = Header(
-            call_sid=self.call_sid,
-            account_sid=self._account_sid,
-            start=self._start,
-            started_at=self._started_at,
-            key_id=key.key_id,
-            wrapped_key=key.wrap(data_key),
-            kms_ciphertext=key.kms_ciphertext,
+    def _lost(self, reason: str) -> None:
+        """The recorder is dead; what it had not written is lost."""
+        sock, process = self._disconnect()
+        if sock is not None:
+            sock.close()
+        code = process.poll() if process is not None else None
+        log.error("recorder_lost", reason=reason, exit_code=code)
+        past = self.stats
+        self._past = RecordingStats(
+            past.written_bytes, past.lost_chunks - self._lost_chunks, past.refused
         )
-        path = settings.directory / file_name(self.call_sid, self._start)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            sealer = Sealer(header, data_key)
-            _write_all(fd, sealer.head)
-        except OSError:
-            os.close(fd)
-            path.unlink()
-            raise
-        self._fd, self._path = fd, path
-        self._sealer, self._size_bytes = sealer, len(sealer.head)
+        self._now = RecordingStats()
+        self._restart = self._loop.call_later(RESTART_S, self._start)
 
-    def append(self, runs: list[Run]) -> int:
-        """Seal and write a chunk, or none of it; its size. Raises OSError."""
-        chunk = self._sealer.seal(runs)
-        try:
-            _write_all(self._fd, chunk)
-        except OSError:
-            os.ftruncate(self._fd, self._size_bytes)
-            os.lseek(self._fd, 0, os.SEEK_END)
-            raise
-        self._size_bytes += len(chunk)
-        return len(chunk)
+    def _write(self) -> None:
+        sock = self._sock
+        while self._waiting and sock is not None:
+            try:
+                sock.send(self._waiting[0])
+            except BlockingIOError:
+                self._loop.add_writer(sock, self._write)
+                return
+            except OSError as error:
+                self._lost(f"sending failed: {error.strerror}")
+                return
+            self._waiting.popleft()
+        if sock is not None:
+            self._loop.remove_writer(sock)
+        self._lagging = False
 
-    def close(self, *, final: bool) -> None:
-        """Sync and close, which unlocks; the end of a recording shows in the file's name."""
-        fd, self._fd = self._fd, -1
-        if fd < 0:
+    def _read(self) -> None:
+        assert self._sock is not None, "there is a reader only as long as there is a socket"
+        try:
+            data = self._sock.recv(MAX_MESSAGE_BYTES)
+        except BlockingIOError:
             return
-        try:
-            os.fsync(fd)
-            if final:
-                self._path.rename(self._path.with_suffix(LAST_SUFFIX))
         except OSError as error:
-            self.warn_once("recording_not_synced", error)
-        finally:
-            os.close(fd)
-
-    def warn_once(self, event: str, error: OSError) -> None:
-        """Say it once per file."""
-        if not self._warned:
-            self._warned = True
-            log.error(event, call_id=self.call_sid, reason=error.strerror)
-
-
-_Job: TypeAlias = tuple[_File, Runs, Closing | None]
-"""A file, its next runs, and what comes after them."""
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _size_bytes(directory: Path) -> int:
-    """How much room recordings take; a file that goes away meanwhile takes none."""
-    total = 0
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.endswith(SUFFIX):
-                try:
-                    total += entry.stat().st_size
-                except FileNotFoundError:
-                    continue
-    return total
+            self._lost(f"receiving failed: {error.strerror}")
+            return
+        if data:
+            self._now = recording_messages.decode_stats(data)
+        else:
+            self._lost("end of file")

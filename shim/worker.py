@@ -60,10 +60,14 @@ WRITE_TIMEOUT_S: Final = 2.0
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Which worker this is: the slot's number, and the seat that it has there."""
+    """Which worker this is: the slot's number, and the seat that it has there.
+
+    `cpus` are those of this machine that it may use; its own loop stays on one of them.
+    """
 
     worker: int
     seat: int
+    cpus: frozenset[int]
 
 
 class Worker:
@@ -93,8 +97,7 @@ class Worker:
         self._clock = MediaClock()
         self._sessions: dict[str, CallSession] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        recordings = config.recording_settings()
-        self._recordings = None if recordings is None else RecordingWriter(recordings)
+        self._recordings: RecordingWriter | None = None
         self._past = CallStats()
         self._channel: ControlChannel[ToWorker] | None = None
         self._lost = asyncio.Event()
@@ -104,6 +107,8 @@ class Worker:
     async def run(self) -> None:
         """Serve until the supervisor says stop, or none is found within `ORPHAN_GRACE`."""
         loop = asyncio.get_running_loop()
+        if self._config.recording_dir:
+            self._recordings = RecordingWriter(self._place.worker, self._place.cpus)
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._on_terminate)
         tasks = [asyncio.create_task(work()) for work in (self._beat, self._tell, self._attend)]
@@ -118,7 +123,7 @@ class Worker:
             self._channel.close()
         self._clock.close()
         if self._recordings is not None:
-            await asyncio.to_thread(self._recordings.close, WRITE_TIMEOUT_S)
+            self._recordings.close(WRITE_TIMEOUT_S)
         log.info("worker_stopped")
 
     def _on_terminate(self) -> None:

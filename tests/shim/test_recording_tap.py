@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shim.recording_format import Run, Track
-from shim.recording_tap import CHUNK_FRAMES, MAX_CALLER_PACKETS, RecordingTap, joined
+from shim.recording_tap import CHUNK_FRAMES, MAX_CALLER_BYTES, RecordingTap, Runs, joined
 from tests.shim.samples import frame
 
 
@@ -13,7 +13,10 @@ class Chunks:
 
     def __init__(self) -> None:
         self.chunks: list[list[Run]] = []
-        self.tap = RecordingTap(lambda runs: self.chunks.append(joined(runs)))
+        self.tap = RecordingTap(self._take)
+
+    def _take(self, runs: Runs) -> None:
+        self.chunks.append([Run(*run) for run in joined(runs)])
 
     @property
     def runs(self) -> list[Run]:
@@ -64,7 +67,7 @@ def test_a_run_goes_on_over_the_chunks_end() -> None:
 def test_a_flood_makes_more_chunks() -> None:
     """Packets without end and no frame of the agent don't pile up."""
     taken = Chunks()
-    for number in range(3 * MAX_CALLER_PACKETS):
+    for number in range(3 * MAX_CALLER_BYTES // 160):
         taken.tap.caller(160 * number, frame(number))
     assert len(taken.chunks) == 3
 

@@ -1,7 +1,9 @@
 """What a worker records: both sides of its calls, sealed, and never at the cost of audio."""
 
 import asyncio
+import os
 import resource
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -52,6 +54,12 @@ async def ended(worker: WorkerProcess) -> None:
     """Stop a worker: then all is on the disk."""
     worker.send(StopWorker())
     assert await worker.wait_exit() == 0
+
+
+def recorder_of(worker: WorkerProcess) -> int:
+    """The process that writes for a worker (proc(5), children)."""
+    pid = worker.process.pid
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii"))
 
 
 async def test_both_sides(tmp_path: Path) -> None:
@@ -147,6 +155,44 @@ async def test_another_worker_goes_on(tmp_path: Path, killed: bool) -> None:
     assert all(sent[position] == audio for position, audio in (agent | later).items())
 
 
+async def test_the_recorder_dies(tmp_path: Path) -> None:
+    """Audio is not touched, another one is started, and the recording goes on in a new file."""
+    directory = tmp_path / "recordings"
+    async with recorder(directory) as harness, VoiceServer() as voice:
+        worker = await harness.spawn()
+        leg = harness.connected_call(worker, voice.url, record=True)
+        stream = await voice.stream()
+        await talk(leg, stream, 1.2)
+        os.kill(recorder_of(worker), signal.SIGKILL)
+        await talk(leg, stream, 1.2)
+        await until(lambda: len(recordings.files(directory)) == 2, "a new file")
+        harness.end_call(worker, leg)
+        await ended(worker)
+        assert_continuous(leg.asterisk.packets)
+    one, two = map(recordings.runs, recordings.files(directory))
+    assert max(recordings.frames(one, Track.AGENT)) < min(recordings.frames(two, Track.AGENT))
+    assert two[-1].track == Track.END
+
+
+async def test_a_slow_disk(tmp_path: Path) -> None:
+    """A recorder that stands still for seconds takes all when it goes on: nothing is lost."""
+    directory = tmp_path / "recordings"
+    async with recorder(directory) as harness, VoiceServer() as voice:
+        worker = await harness.spawn()
+        leg = harness.connected_call(worker, voice.url, record=True)
+        stream = await voice.stream()
+        pid = recorder_of(worker)
+        os.kill(pid, signal.SIGSTOP)
+        await talk(leg, stream, 2.5)
+        os.kill(pid, signal.SIGCONT)
+        harness.end_call(worker, leg)
+        await ended(worker)
+        assert_continuous(leg.asterisk.packets)
+    [path] = recordings.files(directory, LAST_SUFFIX)
+    found = recordings.runs(path)
+    assert b"".join(run.audio for run in found if run.track == Track.CALLER) == CALLER * 125
+
+
 async def test_a_full_disk(tmp_path: Path) -> None:
     """Row 39: audio is not touched, what is lost is counted and said once; later it goes on."""
     directory = tmp_path / "recordings"
@@ -155,13 +201,14 @@ async def test_a_full_disk(tmp_path: Path) -> None:
         leg = harness.connected_call(worker, voice.url, record=True)
         stream = await voice.stream()
         await talk(leg, stream, 1.2)
-        limits = resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        pid = recorder_of(worker)
+        limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (20_000, limits[1]))
         await talk(leg, stream, 2.5)
         await until(
             lambda: worker.link.of(WorkerStats)[-1].recording.lost_chunks >= 2, "losses are counted"
         )
-        resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, limits)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
         await talk(leg, stream, 1.2)
         harness.end_call(worker, leg)
         await ended(worker)

@@ -22,6 +22,7 @@ PURE = {
     "shim.port_layout",
     "shim.recording_format",
     "shim.recording_keys",
+    "shim.recording_messages",
     "shim.recording_tap",
     "shim.rtp_packet",
     "shim.twilio_signature",
@@ -92,6 +93,7 @@ FROM_SHIM = {
 
 JOINERS = {
     "shim.call_session",
+    "shim.recorder",
     "shim.stream_connector",
     "shim.worker",
     "supervisor.asterisk_watch",
@@ -110,7 +112,7 @@ LAYERS = {
         "shim.call_session",
         "shim.link_opener",
         "shim.recording_key_file",
-        "shim.recording_writer",
+        "shim.recording_settings",
     },
     "shim.link_opener": {"shim.agent_link"},
     "shim.media_clock": {"shim.timer_fd"},
