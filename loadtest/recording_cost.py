@@ -132,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before it counts")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--port", type=int, default=30000, help="first of the UDP ports")
     parser.add_argument("--directory", type=Path, help="where to record (default: a temporary one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args(arguments)
@@ -140,10 +141,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("--seconds", options.seconds, 0.5, 3600),
         ("--warm-up", options.warm_up, 0, 600),
         ("--rounds", options.rounds, 1, 99),
+        ("--port", options.port, 1024, 60000),
     ):
         if not least <= value <= most:
             parser.error(f"{flag} is {value}, allowed is {least} to {most}")
-    run = Run(options.calls, options.seconds, options.warm_up, rounds=options.rounds)
+    run = Run(
+        calls=options.calls,
+        seconds=options.seconds,
+        warm_up_s=options.warm_up,
+        rounds=options.rounds,
+        first_port=options.port,
+    )
     try:
         found = run_to_end(cost(run, leave_to_workers(run.workers), options.directory))
     except BenchError as error:
