@@ -24,7 +24,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -67,12 +67,15 @@ async def bench(run: Run, cpus: Sequence[int]) -> Comparison:
         BenchError: a part failed.
     """
     names = [name for name in run.only if not (name == "floor" and run.tls)]
-    rounds = [{name: await _measure(name, run, cpus) for name in names} for _ in range(run.rounds)]
+    rounds = [{name: await measure(name, run, cpus) for name in names} for _ in range(run.rounds)]
     measured = {name: median([each[name] for each in rounds]) for name in names}
     return compare(run, measured)
 
 
-async def _measure(name: str, run: Run, cpus: Sequence[int]) -> Measured:
+async def measure(
+    name: str, run: Run, cpus: Sequence[int], settings: Mapping[str, str] | None = None
+) -> Measured:
+    """Measure one contender once; `settings` are environment variables of ours."""
     calls = min(run.calls, TEXTBOOK_MOST) if name == "textbook" else run.calls
     workers = run.workers if name == "ours" else 1
     with tempfile.TemporaryDirectory(prefix="ots-bench-") as path:
@@ -81,7 +84,7 @@ async def _measure(name: str, run: Run, cpus: Sequence[int]) -> Measured:
             _voice_server(directory, tls=run.tls) as (voice_port, ca_file),
             Load(calls, run.first_port, directory) as load,
         ):
-            place = Place(directory, tuple(cpus[:workers]), voice_port, ca_file)
+            place = Place(directory, tuple(cpus[:workers]), voice_port, ca_file, settings or {})
             async with CONTENDERS[name](place, load) as running:
                 await asyncio.sleep(run.warm_up_s)
                 return await _watch(running, load, run.seconds, place.measured)
@@ -91,9 +94,11 @@ async def _watch(running: Running, load: Load, seconds: float, cpus: tuple[int, 
     """Measure a contender that serves all its calls."""
     began_ns = time.monotonic_ns()
     used_ns, busy = sum(map(cpu_ns, running.pids)), sum(map(busy_ns, cpus))
+    helpers_ns = sum(map(cpu_ns, running.helpers))
     await load.measure(seconds)
     took_ns = time.monotonic_ns() - began_ns
     used_ns = sum(map(cpu_ns, running.pids)) - used_ns
+    helpers_ns = sum(map(cpu_ns, running.helpers)) - helpers_ns
     busy = sum(map(busy_ns, cpus)) - busy
     now_kb = sum(map(rss_kb, running.pids))
     report = await load.report()
@@ -107,6 +112,7 @@ async def _watch(running: Running, load: Load, seconds: float, cpus: tuple[int, 
         rss_kb=now_kb,
         rss_kb_per_call=None if few_kb is None else (now_kb - few_kb) / more,
         load=report,
+        helpers_us_per_frame_pair=helpers_ns / took_ns * 1e6 / report.frame_pairs_per_s,
     )
 
 

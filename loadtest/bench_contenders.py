@@ -20,7 +20,7 @@ import msgspec
 
 from loadtest.bench_ari import APP, BenchAri
 from loadtest.bench_load import Load
-from loadtest.bench_programs import BenchError, Program, compiled, pin, rss_kb
+from loadtest.bench_programs import BenchError, Program, children, compiled, pin, rss_kb
 from loadtest.stack import free_port
 
 TEXTBOOK_MOST: Final = 100
@@ -37,13 +37,15 @@ POLL_S: Final = 0.05
 class Place(msgspec.Struct, frozen=True):
     """Where things are: the CPUs that are measured, the voice server's port, files.
 
-    `ca_file` is the voice server's certificate authority; empty: plain WebSockets.
+    `ca_file` is the voice server's certificate authority; empty: plain WebSockets. `settings` are
+    environment variables of our supervisor and its workers.
     """
 
     directory: Path
     measured: tuple[int, ...]
     voice_port: int
     ca_file: str
+    settings: Mapping[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -52,10 +54,14 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Running(msgspec.Struct, frozen=True):
-    """What serves the calls: its processes, and how much memory they had (KiB) with FEW_CALLS."""
+    """What serves the calls: its processes, and how much memory they had (KiB) with FEW_CALLS.
+
+    `helpers` are processes that they have started, which are not measured with them.
+    """
 
     pids: list[int]
     few_rss_kb: int | None = None
+    helpers: list[int] = []
 
 
 Contender = Callable[[Place, Load], AbstractAsyncContextManager[Running]]
@@ -83,7 +89,8 @@ async def ours(place: Place, load: Load) -> AsyncIterator[Running]:
             few_rss_kb = sum(map(rss_kb, pids))
             await _call(ari, load.calls - few)
             await load.until_echoing(load.calls, patience_s(load.calls), supervisor)
-            yield Running(pids, few_rss_kb if few < load.calls else None)
+            helpers = [child for pid in pids for child in children(pid)]
+            yield Running(pids, few_rss_kb if few < load.calls else None, helpers)
             _ = supervisor.pid  # raises if it has ended in between
 
 
@@ -172,4 +179,5 @@ def _settings(place: Place, load: Load, ari_base: str) -> dict[str, str]:
         "SETUP_TIMEOUT": str(patience_s(load.calls)),
         "DRAIN_SECONDS": "0",
         "LOG_LEVEL": "INFO",
+        **place.settings,
     }

@@ -24,7 +24,8 @@ class Measured(msgspec.Struct, frozen=True):
     microseconds. `cpu_fraction` is the part of one CPU that it used, `foreign_fraction` the part
     of the measured CPUs that others used meanwhile (including interrupts; by the ticks of
     /proc/stat, so give or take a percent). `rss_kb` is all its memory, `rss_kb_per_call` what each
-    call adds, None if there were too few calls to tell.
+    call adds, None if there were too few calls to tell. `helpers_us_per_frame_pair` is the CPU
+    time of processes that it has started on other CPUs.
     """
 
     calls: int
@@ -34,6 +35,7 @@ class Measured(msgspec.Struct, frozen=True):
     rss_kb: int
     rss_kb_per_call: float | None
     load: LoadReport
+    helpers_us_per_frame_pair: float = 0.0
 
     @property
     def calls_per_core(self) -> float:

@@ -182,6 +182,12 @@ def cpu_ns(pid: int) -> int:
         raise BenchError(f"process {pid}, which is measured, has ended") from error
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started (proc(5), children)."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(child) for child in text.split()]
+
+
 def rss_kb(pid: int) -> int:
     """The memory that a process has now (proc(5), statm: resident pages), in KiB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])

@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("--seat", type=int, default=0, help="0 or 1: which of its two heartbeats")
     parser.add_argument("--cpu", type=int, required=True, help="the CPU to stay on")
     arguments = parser.parse_args()
-    place = Place(arguments.worker, arguments.seat)
+    place = Place(arguments.worker, arguments.seat, frozenset(os.sched_getaffinity(0)))
     try:
         config = environment.read(ShimConfig, os.environ)
         log_setup.configure(
@@ -36,6 +36,7 @@ def main() -> int:
         )
         tls = tls_context(config)
         streams = config.stream_settings()
+        config.recording_settings()
         memory = _attach(config.run_dir, place)
         _stay_on(arguments.cpu)
         _raise_priority(config.worker_nice)

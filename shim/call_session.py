@@ -35,6 +35,8 @@ from shim.media_clock import MAX_DATAGRAM_BYTES, MediaClock
 from shim.outbound_stream import OutboundStream
 from shim.pcmu import BYTES_PER_MS, PTIME_MS, SILENT_FRAME
 from shim.playout import PassedMark, Playout
+from shim.recording_tap import RecordingTap
+from shim.recording_writer import Recording, RecordingWriter
 from shim.stream_connector import StreamConnector
 
 log = structlog.get_logger()
@@ -103,6 +105,8 @@ class CallSession:
         self._resumed = False
         self._held: deque[tuple[bytes, int]] = deque(maxlen=HELD_FRAMES)
         self._held_frames = 0
+        self._recording: Recording | None = None
+        self._tap: RecordingTap | None = None
         self._watching = True  # marks wait, reading is paused, or a moment is to be noted
         self._quality = QualityWatch(call.epoch_ns)
         self._sent_before = words[0]  # by other workers
@@ -125,12 +129,25 @@ class CallSession:
         self._outbound = OutboundStream(self.call, self.rtp.send, self._words, first_ns)
         self.media_connected = True
 
+    def start_recording(self, writer: RecordingWriter) -> None:
+        """Record both directions from now on; media must be connected."""
+        if self._recording is None:
+            self._recording = writer.begin(self.call)
+            self._tap = self._recording.tap
+
+    def stop_recording(self, *, final: bool = True) -> None:
+        """End the recording, if there is one; not `final`: another worker goes on with it."""
+        recording, self._recording, self._tap = self._recording, None, None
+        if recording is not None:
+            recording.end(self._outbound.position, final=final)
+
     def end(self, clock: MediaClock) -> AgentLink | None:
         """End the stream, let go of the socket, and report the call as closed.
 
         Returns the link, if there was one, which still waits for its close handshake.
         """
         link = self._let_go(clock)
+        self.stop_recording()
         if link is not None:
             link.close(self._writer.stop())
         stats = self.stats()
@@ -140,6 +157,7 @@ class CallSession:
     def release(self, clock: MediaClock) -> AgentLink | None:
         """Let go of a call that another worker takes over; otherwise as `end`."""
         link = self._let_go(clock)
+        self.stop_recording(final=False)
         if link is not None:
             link.close_for_restart()
         self._report(CallReleased(self.call.call_sid, self.stats()))
@@ -218,6 +236,8 @@ class CallSession:
         frame = self._playout.pull()
         if frame is None:
             frame = SILENT_FRAME if self._link is not None else self._hold_frame()
+        if self._tap is not None:
+            self._tap.agent(self._outbound.position, frame)
         self._outbound.send(frame)
         if self._watching:
             self._look_after()
@@ -240,6 +260,8 @@ class CallSession:
         payload = self._inbound.accept(datagram, now_ns)
         if not payload:  # dropped, or a packet without audio
             return
+        if self._tap is not None:
+            self._tap.caller(self._inbound.timestamp_ms * BYTES_PER_MS, payload)
         link = self._link
         if link is not None and link.writable:
             link.send(self._writer.media(payload, self._inbound.timestamp_ms))

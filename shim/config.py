@@ -4,20 +4,26 @@ Workers inherit the environment of the supervisor, secrets included, so that non
 in a command line.
 """
 
+import os
 import ssl
+from base64 import b64decode
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
 
+from shim import recording_key_file
 from shim.call_session import StreamSettings
 from shim.environment import ConfigError
 from shim.link_opener import LinkSettings
 from shim.pcmu import BYTES_PER_MS, FRAME_BYTES
 from shim.playout import Playout
+from shim.recording_keys import WrappingKey, decode_key
+from shim.recording_settings import RecordingSettings
 
 MIN_HOLD_BYTES: Final = FRAME_BYTES
 MAX_HOLD_BYTES: Final = 10 * 60 * 1000 * BYTES_PER_MS
+GB: Final = 1_000_000_000
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 
 
@@ -46,6 +52,15 @@ class ShimConfig(msgspec.Struct, frozen=True):
     stream_client_cert: str = ""
     """PEM file with certificate and key, shown to the voice server; empty: none."""
     stream_bearer_token: str = ""
+    recording_dir: str = ""
+    """Where recordings are kept until they are uploaded; empty: nothing can be recorded."""
+    recording_key_file: str = ""
+    """What seals them: a file with keys, 32 bytes in base64, of which the first one seals."""
+    recording_data_key: str = ""
+    """The same from AWS KMS: set by the supervisor, with what KMS opens it from."""
+    recording_data_key_ciphertext: str = ""
+    recording_max_gb: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 20
+    """With so much in RECORDING_DIR no new recording is begun."""
     twilio_auth_token: str = ""
     """Signs the handshake (X-Twilio-Signature); empty: not signed."""
 
@@ -63,6 +78,32 @@ class ShimConfig(msgspec.Struct, frozen=True):
         return StreamSettings(
             self.stream_connect_budget, self.stream_buffer_seconds * 1000, self._hold_frames()
         )
+
+    def recording_settings(self) -> RecordingSettings | None:
+        """Where and how to record; None: not at all. Raises ConfigError."""
+        if not self.recording_dir:
+            return None
+        directory = Path(self.recording_dir)
+        if not (directory.is_dir() and os.access(directory, os.R_OK | os.W_OK | os.X_OK)):
+            raise ConfigError(
+                f"RECORDING_DIR is {self.recording_dir!r}, allowed is a directory to write in"
+            )
+        max_bytes = int(self.recording_max_gb * GB)
+        return RecordingSettings(directory, self._recording_key(), max_bytes)
+
+    def _recording_key(self) -> WrappingKey:
+        if self.recording_data_key:
+            try:
+                ciphertext = b64decode(self.recording_data_key_ciphertext)
+                return WrappingKey(decode_key(self.recording_data_key), ciphertext)
+            except ValueError as error:
+                raise ConfigError(f"RECORDING_DATA_KEY is (hidden): {error}") from error
+        if not self.recording_key_file:
+            raise ConfigError(
+                f"RECORDING_DIR is {self.recording_dir!r}, but nothing seals what is recorded; "
+                "allowed is that with RECORDING_KEY_FILE or RECORDING_KMS_KEY_ID"
+            )
+        return recording_key_file.read(self.recording_key_file)[0]
 
     def _hold_frames(self) -> tuple[bytes, ...]:
         if not self.stream_hold_sound:

@@ -32,6 +32,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     memory, another worker continues the stream so that its receiver notices nothing.
     `fallback_url` is a second voice server, for when the one at `url` can't be reached.
     `scripted`: the caller's script asked for the stream, and goes on after it.
+    `record`: both directions are recorded, as long as it is so.
     """
 
     call_sid: str
@@ -47,6 +48,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     custom_parameters: dict[str, str] = {}
     fallback_url: str = ""
     scripted: bool = False
+    record: bool = False
 
 
 class StartCall(msgspec.Struct, frozen=True, tag=True):
@@ -73,6 +75,18 @@ class PressDigit(msgspec.Struct, frozen=True, tag=True):
     digit: str
 
 
+class StartRecording(msgspec.Struct, frozen=True, tag=True):
+    """Record the call from now on; one that is being recorded stays so."""
+
+    call_sid: str
+
+
+class StopRecording(msgspec.Struct, frozen=True, tag=True):
+    """End the call's recording; what comes with another start is another recording."""
+
+    call_sid: str
+
+
 class EndCall(msgspec.Struct, frozen=True, tag=True):
     """The call is over: end its stream, answer with `CallClosed`."""
 
@@ -90,7 +104,16 @@ class StopWorker(msgspec.Struct, frozen=True, tag=True):
     """End all calls and exit."""
 
 
-ToWorker: TypeAlias = StartCall | MediaConnected | PressDigit | EndCall | ReleaseCall | StopWorker
+ToWorker: TypeAlias = (
+    StartCall
+    | MediaConnected
+    | PressDigit
+    | StartRecording
+    | StopRecording
+    | EndCall
+    | ReleaseCall
+    | StopWorker
+)
 
 
 class CallStats(msgspec.Struct, frozen=True):
@@ -198,6 +221,23 @@ class SendDigits(msgspec.Struct, frozen=True, tag=True):
     digits: str
 
 
+class RecordingStats(msgspec.Struct, frozen=True):
+    """What a worker has recorded since its start.
+
+    `lost_chunks` counts pieces of about a second that could not be written, `refused` recordings
+    that were not begun as there was no room for them.
+    """
+
+    written_bytes: int = 0
+    lost_chunks: int = 0
+    refused: int = 0
+
+    def plus(self, other: "RecordingStats", times: int = 1) -> "RecordingStats":
+        """Both together, or with `times` -1 the difference."""
+        pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return RecordingStats(*(mine + times * others for mine, others in pairs))
+
+
 class CallFigures(msgspec.Struct, frozen=True):
     """A call as it is now. `depth_ms`: so much audio waits to be played to the caller."""
 
@@ -228,6 +268,7 @@ class WorkerTotals(msgspec.Struct, frozen=True):
     """Audio that waited to be played, in ms: one value per call and second."""
     barge_in: Histogram = msgspec.field(default_factory=Histogram)
     """From a `clear` to the first frame without what it took back, in ms."""
+    recording: RecordingStats = RecordingStats()
 
     def plus(self, other: "WorkerTotals", times: int = 1) -> "WorkerTotals":
         """Both together, or with `times` -1 the difference."""
@@ -237,7 +278,7 @@ class WorkerTotals(msgspec.Struct, frozen=True):
             self.cpu_seconds + times * other.cpu_seconds,
             *(
                 getattr(self, name).plus(getattr(other, name), times)
-                for name in ("lateness", "loop_lag", "depth", "barge_in")
+                for name in ("lateness", "loop_lag", "depth", "barge_in", "recording")
             ),
         )
 

@@ -30,6 +30,7 @@ class OutboundStream:
     __slots__ = (
         "_count",
         "_first_sequence",
+        "_first_timestamp",
         "_send",
         "_sent",
         "_ssrc",
@@ -45,9 +46,15 @@ class OutboundStream:
         self._count = sent[0]
         self._ssrc = call.ssrc
         self._first_sequence = call.first_sequence
+        self._first_timestamp = call.first_timestamp
         ticks = max(0, now_ns - call.epoch_ns) // PTIME_NS
         self._timestamp = call.first_timestamp + ticks * FRAME_BYTES
         self.send_errors = 0
+
+    @property
+    def position(self) -> int:
+        """Samples from the call's epoch to the next frame."""
+        return self._timestamp - self._first_timestamp
 
     def send(self, frame: bytes) -> None:
         """Send one frame of 160 bytes."""

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -30,15 +31,20 @@ from shim.control import (
     Hello,
     MediaConnected,
     PressDigit,
+    RecordingStats,
     ReleaseCall,
     StartCall,
+    StartRecording,
+    StopRecording,
     StopWorker,
     ToWorker,
+    WorkerStats,
 )
 from shim.control_channel import ControlChannel
 from shim.link_opener import LinkOpener
 from shim.media_clock import MediaClock
 from shim.port_memory import PortMemory
+from shim.recording_writer import RecordingWriter
 from shim.worker_figures import WorkerFigures
 
 log = structlog.get_logger()
@@ -53,12 +59,19 @@ RECONNECT_S: Final = 0.25
 CLOSE_TIMEOUT_S: Final = 3.0
 """At its end a worker waits so long for the close handshakes of its streams."""
 
+WRITE_TIMEOUT_S: Final = 2.0
+"""... and so long for the disk to take what was recorded."""
+
 
 class Place(msgspec.Struct, frozen=True):
-    """Which worker this is: the slot's number, and the seat that it has there."""
+    """Which worker this is: the slot's number, and the seat that it has there.
+
+    `cpus` are those of this machine that it may use; its own loop stays on one of them.
+    """
 
     worker: int
     seat: int
+    cpus: frozenset[int]
 
 
 class Worker:
@@ -89,6 +102,7 @@ class Worker:
         self._sessions: dict[str, CallSession] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._figures = WorkerFigures()
+        self._recordings: RecordingWriter | None = None
         self._channel: ControlChannel[ToWorker] | None = None
         self._lost = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -97,6 +111,8 @@ class Worker:
     async def run(self) -> None:
         """Serve until the supervisor says stop, or none is found within `ORPHAN_GRACE`."""
         loop = asyncio.get_running_loop()
+        if self._config.recording_dir:
+            self._recordings = RecordingWriter(self._place.worker, self._place.cpus)
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._on_terminate)
         tasks = [asyncio.create_task(work()) for work in (self._beat, self._tell, self._attend)]
@@ -107,10 +123,12 @@ class Worker:
             self._end(call_sid)
         if self._closing:
             await asyncio.wait(self._closing, timeout=CLOSE_TIMEOUT_S)
-        self._report(self._figures.stats([], self._clock.pacer))
+        self._report(self._stats([]))
         if self._channel is not None:
             self._channel.close()
         self._clock.close()
+        if self._recordings is not None:
+            self._recordings.close(WRITE_TIMEOUT_S)
         log.info("worker_stopped")
 
     def _on_terminate(self) -> None:
@@ -132,7 +150,7 @@ class Worker:
         while True:
             await asyncio.sleep(STATS_S)
             await self._tell_of_calls()
-            self._report(self._figures.stats(self._sessions.values(), self._clock.pacer))
+            self._report(self._stats(self._sessions.values()))
 
     async def _tell_of_calls(self) -> None:
         """Some at a time, as what is measured must not hold up what is heard."""
@@ -186,18 +204,34 @@ class Worker:
         match message:
             case StartCall():
                 self._start(message, passed)
-            case MediaConnected():
-                if session := self._sessions.get(message.call_sid):
-                    session.connect_media(self._clock)
-            case PressDigit():
-                if session := self._sessions.get(message.call_sid):
-                    session.press_digit(message.digit)
             case EndCall():
                 self._end(message.call_sid)
             case ReleaseCall():
                 self._release(message.call_sid)
             case StopWorker():
                 self._stopping.set()
+            case _:
+                if session := self._sessions.get(message.call_sid):
+                    self._pass_on(message, session)
+
+    def _pass_on(
+        self,
+        message: MediaConnected | PressDigit | StartRecording | StopRecording,
+        session: CallSession,
+    ) -> None:
+        """Let a call's session do what the supervisor says."""
+        match message:
+            case MediaConnected():
+                session.connect_media(self._clock)
+                self._record_if_wanted(session)
+            case PressDigit():
+                session.press_digit(message.digit)
+            case StartRecording():
+                session.call = msgspec.structs.replace(session.call, record=True)
+                self._record_if_wanted(session)
+            case StopRecording():
+                session.call = msgspec.structs.replace(session.call, record=False)
+                session.stop_recording()
 
     def _start(self, message: StartCall, rtp: socket.socket | None) -> None:
         call = message.call
@@ -214,7 +248,17 @@ class Worker:
         self._sessions[call.call_sid] = session
         if message.media_connected:
             session.connect_media(self._clock)  # first: the caller hears the gap, not the stream's
+            self._record_if_wanted(session)
         session.start(resumed=message.resumed)
+
+    def _record_if_wanted(self, session: CallSession) -> None:
+        """Record a call that shall be, once there is something to hear."""
+        if not (session.call.record and session.media_connected):
+            return
+        if self._recordings is None:
+            log.error("recording_not_configured", call_id=session.call.call_sid)
+        else:
+            session.start_recording(self._recordings)
 
     def _words_for(self, call: CallSpec) -> memoryview:
         if call.call_sid in self._sessions:
@@ -238,6 +282,10 @@ class Worker:
         task = asyncio.create_task(link.wait_closed())
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    def _stats(self, sessions: Iterable[CallSession]) -> WorkerStats:
+        recording = self._recordings.stats if self._recordings else RecordingStats()
+        return self._figures.stats(sessions, self._clock.pacer, recording)
 
 
 def _connect(path: Path) -> socket.socket:

@@ -8,7 +8,14 @@ from pathlib import Path
 import msgspec
 
 from shim.call_session import CallSession
-from shim.control import LATENESS_BOUNDS_MS, CallFigures, CallStats, WorkerStats, WorkerTotals
+from shim.control import (
+    LATENESS_BOUNDS_MS,
+    CallFigures,
+    CallStats,
+    RecordingStats,
+    WorkerStats,
+    WorkerTotals,
+)
 from shim.histogram import BARGE_IN_BOUNDS_MS, DEPTH_BOUNDS_MS, LAG_BOUNDS_MS, Histogram
 from shim.pacer import Pacer
 
@@ -39,7 +46,9 @@ class WorkerFigures:
         self._note_barge_ins(session)
         self._past = self._past.plus(session.own_stats())
 
-    def stats(self, sessions: Iterable[CallSession], pacer: Pacer) -> WorkerStats:
+    def stats(
+        self, sessions: Iterable[CallSession], pacer: Pacer, recording: RecordingStats
+    ) -> WorkerStats:
         """All there is to tell."""
         totals, calls = self._past, 0
         for session in sessions:
@@ -59,6 +68,7 @@ class WorkerFigures:
                 loop_lag=self._loop_lag,
                 depth=self._depth,
                 barge_in=self._barge_in,
+                recording=recording,
             ),
         )
 

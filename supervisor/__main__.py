@@ -17,6 +17,7 @@ from shim import environment, log_setup
 from shim.config import ShimConfig, tls_context
 from shim.control import SOCKET_NAME
 from shim.environment import ConfigError
+from supervisor import recording_keyring
 from supervisor.audit_log import AuditLog
 from supervisor.config import SupervisorConfig, check
 from supervisor.doorkeeper import Doorkeeper
@@ -63,8 +64,11 @@ def _read_setup(own: Mapping[str, str]) -> Setup:
     check(config, len(cpus))
     variable = "RTP_BIND_HOST" if config.rtp_bind_host else "EXTERNAL_MEDIA_HOST"
     check_host(variable, config.rtp_bind_host or config.external_media_host)
+    if config.recording_dir:
+        merged |= recording_keyring.worker_variables(config.recording_kms_key_id)
     of_workers = environment.read(ShimConfig, merged)  # so that no worker fails on it
     of_workers.stream_settings()
+    of_workers.recording_settings()
     tls_context(of_workers)
     _check_http(config)
     return Setup(config, cpus, merged)

@@ -35,6 +35,7 @@ RENEWABLE = frozenset(
         "max_calls",
         "on_stream_end",
         "on_stream_failed",
+        "record_calls",
         "setup_timeout",
         "share_numbers",
         "stream_parameters",
@@ -118,6 +119,12 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     """For sounds of <Play> and <Say>: a directory that Asterisk reads; empty: there are none."""
     say_command: str = ""
     """For <Say>: reads text, writes an 8 kHz mono WAV; empty: <Say> is skipped."""
+    record_calls: bool = False
+    """Whether all calls are recorded; otherwise those for which it is asked."""
+    recording_dir: str = ""
+    """Where workers keep recordings; empty: nothing can be recorded."""
+    recording_kms_key_id: str = ""
+    """The key of AWS KMS that seals recordings; empty: RECORDING_KEY_FILE does."""
     allow_unencrypted: bool = False
     """The network between Asterisk, workers and voice server is encrypted by other means."""
     log_format: Literal["json", "text"] = "json"
@@ -225,6 +232,11 @@ def check(config: SupervisorConfig, workers: int) -> None:
     config.custom_parameters()
     config.routes()
     config.prefixes()
+    if config.record_calls and not config.recording_dir:
+        raise ConfigError(
+            "RECORD_CALLS is true, but RECORDING_DIR is not set; allowed is true with a directory "
+            "to keep recordings in"
+        )
     _check_encryption(config)
 
 

@@ -24,6 +24,11 @@ HANDOVERS: Final = ("worker_lost", "worker_replaced", "supervisor_restarted")
 NO_WORKER: Final = ("none", "none")
 """The labels of a call that no worker has had."""
 
+RECORDING_COUNTERS: Final = {
+    "written_bytes": ("ots_recording_bytes", "What a worker has recorded, sealed."),
+    "lost_chunks": ("ots_recording_lost_chunks", "Pieces of a second that weren't recorded."),
+    "refused": ("ots_recordings_refused", "Recordings that there was no room for."),
+}
 WORKER_COUNTERS: Final = {
     "frames_out": ("ots_frames_sent", "Frames sent to callers."),
     "frames_in": ("ots_frames_received", "Frames received from callers."),
@@ -135,6 +140,9 @@ def _worker_counters(workers: list[WorkerFigures]) -> Iterable[Metric]:
     yield counter("ots_worker_deaths", "Worker processes that died unasked.", WORKER, deaths)
     starts = [(at, worker.starts) for at, worker, _ in each]
     yield counter("ots_worker_starts", "Worker processes started.", WORKER, starts)
+    for field, (name, text) in RECORDING_COUNTERS.items():
+        values = [(at, getattr(totals.recording, field)) for at, _, totals in each]
+        yield counter(name, text, WORKER, values)
 
 
 def _worker_histograms(workers: list[WorkerFigures]) -> Iterable[Metric]:

@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class StreamSettings(msgspec.Struct, frozen=True):
-    """What new streams are made with, and how many calls there may be."""
+    """What new streams are made with, and how many calls there may be; `record`: record all."""
 
     url: str
     fallback_url: str
@@ -37,6 +37,7 @@ class StreamSettings(msgspec.Struct, frozen=True):
     custom_parameters: dict[str, str]
     share_numbers: bool
     limits: Limits
+    record: bool = False
 
 
 class StreamControl:
@@ -102,6 +103,13 @@ class StreamControl:
     def press_digit(self, call: Call, digit: str) -> None:
         """The caller pressed a key."""
         self.pool.send(call.worker, control.PressDigit(call.call_sid, digit))
+
+    def record(self, call: Call, *, wanted: bool) -> None:
+        """Start or stop to record a call, at its worker and at those that take it later."""
+        sid = call.call_sid
+        self._specs[sid] = msgspec.structs.replace(self._specs[sid], record=wanted)
+        message = control.StartRecording(sid) if wanted else control.StopRecording(sid)
+        self.pool.send(call.worker, message)
 
     def move(self, call: Call) -> None:
         """Give a call whose worker is dead to another; if there is none, to the next that comes."""
@@ -256,6 +264,7 @@ class StreamControl:
             first_sequence=random.getrandbits(16),
             first_timestamp=random.getrandbits(32),
             custom_parameters=parameters,
+            record=self.settings.record,
         )
 
     def _resume(self, call: Call) -> None:

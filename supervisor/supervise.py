@@ -159,7 +159,7 @@ class Supervisor:
         Settings that can't change while calls are up keep their values, and the log says so.
         """
         try:
-            setup = self._read_setup()
+            setup = await asyncio.to_thread(self._read_setup)  # it may ask AWS KMS for a key
         except ConfigError as error:
             log.error("settings_not_renewed", reason=str(error))
             return
@@ -316,4 +316,5 @@ def _stream_settings(config: SupervisorConfig) -> StreamSettings:
         custom_parameters=config.custom_parameters(),
         share_numbers=config.share_numbers,
         limits=Limits(config.max_calls, asterisk_ports, fds),
+        record=config.record_calls,
     )

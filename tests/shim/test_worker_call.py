@@ -3,7 +3,15 @@
 import asyncio
 import os
 
-from shim.control import CallClosed, PressDigit, SendDigits, StreamEnded, StreamStarted, WorkerStats
+from shim.control import (
+    PROTOCOL_VERSION,
+    CallClosed,
+    PressDigit,
+    SendDigits,
+    StreamEnded,
+    StreamStarted,
+    WorkerStats,
+)
 from shim.pcmu import SILENT_FRAME
 from tests.shim.asterisk_media import assert_continuous
 from tests.shim.harness import WorkerHarness
@@ -19,7 +27,7 @@ async def test_hello_names_process_and_cpu() -> None:
         hello = (await harness.hello(2)).hello
         assert hello is not None
         assert (hello.worker, hello.seat, hello.pid) == (2, 0, worker.process.pid)
-        assert (hello.cpus, hello.calls, hello.version) == ([cpu], 0, 2)
+        assert (hello.cpus, hello.calls, hello.version) == ([cpu], 0, PROTOCOL_VERSION)
         assert hello.table_id == harness.memory.layout.table_id
 
 

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from shim import environment
+from shim.config import ShimConfig
 from shim.environment import ConfigError
 from supervisor.config import RENEWABLE, SupervisorConfig, check
 
@@ -141,6 +142,27 @@ def test_where_the_audit_log_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert read(RUN_DIR="/run/ots").audit_path() == tmp_path / "audit.jsonl"
     monkeypatch.setattr("supervisor.config.AUDIT_DIR", tmp_path / "missing")
     assert read(RUN_DIR="/run/ots").audit_path() == Path("/run/ots/audit.jsonl")
+
+
+def test_recording_needs_a_place() -> None:
+    """All calls can't be recorded to nowhere."""
+    text = refusal(RECORD_CALLS="true")
+    assert text.startswith("RECORD_CALLS is true, but RECORDING_DIR is not set; allowed is")
+    assert read(RECORD_CALLS="true", RECORDING_DIR="/somewhere").record_calls
+
+
+def test_recording_needs_a_key(tmp_path: Path) -> None:
+    """Workers' settings are refused without a directory, without a key, with a key that is none."""
+    for changes, what in (
+        ({"RECORDING_DIR": "/nowhere"}, "RECORDING_DIR is '/nowhere', allowed is a directory"),
+        ({}, "nothing seals what is recorded; allowed is that with RECORDING_KEY_FILE or"),
+        ({"RECORDING_KEY_FILE": "/nowhere"}, "RECORDING_KEY_FILE is '/nowhere': No such file"),
+        ({"RECORDING_DATA_KEY": "AAEC"}, "RECORDING_DATA_KEY is (hidden): it has 3 bytes"),
+    ):
+        variables = {"RECORDING_DIR": str(tmp_path), **changes}
+        with pytest.raises(ConfigError) as refused:
+            environment.read(ShimConfig, variables).recording_settings()
+        assert what in str(refused.value)
 
 
 def test_secrets_are_not_shown() -> None:

@@ -35,6 +35,10 @@ PURE = {
     "shim.pcmu",
     "shim.playout",
     "shim.port_layout",
+    "shim.recording_format",
+    "shim.recording_keys",
+    "shim.recording_messages",
+    "shim.recording_tap",
     "shim.rtp_packet",
     "shim.twilio_signature",
     "supervisor.access",
@@ -57,6 +61,7 @@ PURE = {
     "supervisor.placement",
     "supervisor.port_table",
     "supervisor.rate_limit",
+    "supervisor.recording_timeline",
     "supervisor.rest_errors",
     "supervisor.rest_form",
     "supervisor.rest_orders",
@@ -103,8 +108,8 @@ IMPURE_LIBRARIES = {
     "threading",
     "time",
 }
-PURE_PACKAGES = {"msgspec"}
-"""The only package that pure modules use."""
+PURE_PACKAGES = {"cryptography", "msgspec"}
+"""The only packages that pure modules use: they compute."""
 
 FROM_SHIM = {
     "shim.config",
@@ -115,6 +120,9 @@ FROM_SHIM = {
     "shim.log_setup",
     "shim.port_layout",
     "shim.port_memory",
+    "shim.recording_format",
+    "shim.recording_key_file",
+    "shim.recording_keys",
 }
 """What the supervisor takes of the worker's package: what they share, and the early check."""
 
@@ -123,6 +131,7 @@ JOINERS = {
     "deploy.doctor.examination",
     "deploy.doctor.settings",
     "shim.call_session",
+    "shim.recorder",
     "shim.stream_connector",
     "shim.worker",
     "supervisor.asterisk_watch",
@@ -133,6 +142,8 @@ JOINERS = {
     "supervisor.dialing",
     "supervisor.phone_calls",
     "supervisor.phone_setup",
+    "supervisor.recording_uploader",
+    "supervisor.recordings",
     "supervisor.script_run",
     "supervisor.stream_control",
     "supervisor.supervise",
@@ -150,7 +161,12 @@ LAYERS = {
         "supervisor.ari_connection",
         "supervisor.ari_rest",
     },
-    "shim.config": {"shim.call_session", "shim.link_opener"},
+    "shim.config": {
+        "shim.call_session",
+        "shim.link_opener",
+        "shim.recording_key_file",
+        "shim.recording_settings",
+    },
     "shim.link_opener": {"shim.agent_link"},
     "shim.media_clock": {"shim.timer_fd"},
     "shim.worker_figures": {"shim.call_session"},
@@ -177,6 +193,7 @@ LAYERS = {
     },
     "supervisor.notices": {"supervisor.webhooks"},
     "supervisor.sounds": {"supervisor.webhooks"},
+    "supervisor.recording_upload": {"supervisor.recording_store"},
     "supervisor.status": {"supervisor.worker_slot"},
     "supervisor.worker_pool": {"supervisor.control_server", "supervisor.worker_slot"},
     "supervisor.worker_slot": {"supervisor.control_server"},

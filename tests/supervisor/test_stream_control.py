@@ -13,6 +13,8 @@ from shim.control import (
     PressDigit,
     SendDigits,
     StartCall,
+    StartRecording,
+    StopRecording,
     StreamEnded,
 )
 from supervisor import call_events as ev
@@ -70,6 +72,33 @@ async def test_digits_and_ends_come_through() -> None:
         await until(lambda: ev.SendDigits(sid, "12") in rig.noted, "digits for the caller")
         peer.send(StreamEnded(sid, "closed with 1000", failed=False))
         await until(lambda: EndCall(sid, "closed with 1000") in peer.received, "end")
+
+
+async def test_recording_on_demand() -> None:
+    """Its worker is told, and so is the one that takes the call later; off by default."""
+    async with StreamRig() as rig:
+        peer, other = await rig.worker(0), await rig.worker(1)
+        call = rig.new_call()
+        first, second = (peer, other) if call.worker == 0 else (other, peer)
+        await until(lambda: first.started, "call")
+        assert not spec_of(first).record
+        rig.streams.record(call, wanted=True)
+        await until(lambda: StartRecording(call.call_sid) in first.received, "start")
+        await rig.die(call.worker, first)
+        await until(lambda: second.started, "moved")
+        assert spec_of(second).record
+        rig.streams.record(call, wanted=False)
+        await until(lambda: StopRecording(call.call_sid) in second.received, "stop")
+
+
+async def test_all_calls_are_recorded() -> None:
+    """With RECORD_CALLS each new call is."""
+    async with StreamRig() as rig:
+        peer = await rig.worker(0)
+        rig.streams.settings = msgspec.structs.replace(rig.streams.settings, record=True)
+        rig.new_call()
+        await until(lambda: peer.started, "call")
+        assert spec_of(peer).record
 
 
 async def test_numbers_are_told_only_if_wanted() -> None:

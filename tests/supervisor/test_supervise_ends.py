@@ -169,6 +169,8 @@ async def test_a_wrong_password() -> None:
         ({"AUDIT_LOG": "/no/such/file"}, "AUDIT_LOG is '/no/such/file'"),
         ({"RTP_BIND_HOST": "192.0.2.1"}, "RTP_BIND_HOST is '192.0.2.1'"),
         ({"STREAM_CA_FILE": "/no/such/file"}, "STREAM_CA_FILE is '/no/such/file'"),
+        ({"RECORDING_DIR": "/tmp"}, "nothing seals what is recorded"),
+        ({"RECORDING_DIR": "/tmp", "RECORDING_KEY_FILE": "/etc/passwd"}, "its mode is 0644"),
         ({"ORPHAN_GRACE": "soon"}, "ORPHAN_GRACE is 'soon'"),
         ({"RUN_DIR": "/dev/null/x"}, "RUN_DIR is '/dev/null/x'"),
         ({"RUN_DIR": "/tmp/" + "x" * 150}, "allowed is a path shorter by 64 bytes"),
