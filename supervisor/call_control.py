@@ -25,7 +25,7 @@ from supervisor.ari_rest import AriRest
 from supervisor.call_events import Command, Event
 from supervisor.call_measures import CallMeasures, outcome
 from supervisor.call_names import CallNames
-from supervisor.call_state import Call, Leg, OnEnd, Part, Phase
+from supervisor.call_state import Call, Leg, OnEnd, Part, Phase, Presence
 from supervisor.call_table import CallTable
 from supervisor.stream_control import StreamControl
 
@@ -84,6 +84,12 @@ class CallControl:
         """Let go of all calls without a word to Asterisk: another supervisor has their callers."""
         for call_sid in list(self._table.calls):
             self._carry_out(self._table.abandon(call_sid, reason))
+
+    def record(self, call_sid: str, *, wanted: bool) -> None:
+        """Start or stop to record the call's stream, if it has one."""
+        call = self._table.calls.get(call_sid)
+        if call is not None and call.stream in (Presence.REQUESTED, Presence.PRESENT):
+            self.streams.record(call, wanted=wanted)
 
     async def wait_idle(self, seconds: float) -> bool:
         """Wait until no call is left, or the time is over; whether none is."""

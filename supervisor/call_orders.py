@@ -55,8 +55,17 @@ class CallOrders:
                 await self._play_digits(record, digits)
             case po.AddParty(target=target, instead=instead):
                 await self._add(record, dial_target.party("the target", target), instead)
-            case _:
-                raise CallRejected(20001, 501, f"{type(order).__name__} isn't possible here")
+            case po.Record(on=on):
+                self._record(record, on)
+
+    def _record(self, record: PhoneRecord, on: bool) -> None:
+        """Record the stream that is up, and those that follow; or stop to."""
+        _ = self._runs.of(record)
+        if on:
+            self._board.check_recording()
+        record.recorded = on
+        self._board.save(record)
+        self._runs.record(record)
 
     async def _hang_up(self, record: PhoneRecord) -> None:
         if record.call.status.is_final:

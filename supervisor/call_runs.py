@@ -31,6 +31,10 @@ class CallRuns:
     def __contains__(self, sid: str) -> bool:
         return sid in self._runs
 
+    def record(self, record: PhoneRecord) -> None:
+        """Start or stop to record the stream that is up."""
+        self._control.record(record.sid, wanted=bool(record.recorded))
+
     def of(self, record: PhoneRecord) -> ScriptRun:
         """The call's script; raises CallRejected when the call isn't up."""
         run = self._runs.get(record.sid)

@@ -117,11 +117,14 @@ class AllPhoneCalls:
         dial_target.party("To", order.to)
         dial_target.caller("From", order.caller, order.to)
         self._check_script(order)
+        if order.record:
+            self._board.check_recording()
         record = self._board.new_record(Direction.OUTBOUND_API, order.caller, order.to)
         record.script = order.script
         if not order.script.twiml and not order.script.url:
             record.script, record.verbs = None, DEFAULT.verbs
         record.callback, record.send_digits = order.callback, order.send_digits
+        record.recorded = order.record or None
         record.timeout_s, record.time_limit_s = order.timeout_s, order.time_limit_s
         wait_s = self._board.guard.admit(record.sid, order.to, time.time())
         self._board.enter(record)

@@ -20,7 +20,8 @@ class PhoneRecord(Struct):
 
     `verbs[at]` is what it does now; `base_url` is where the verbs came from. `leg_sid` is the call
     that a `<Dial>` or a transfer has placed, `consulted_sid` that of an attended transfer,
-    `parties` are those that were added. `placed`: Asterisk was asked for the call's channel.
+    `parties` are those that were added. `recorded`: whether its streams are; None: as the operator
+    has set for all. `placed`: Asterisk was asked for the call's channel.
     """
 
     call: PhoneCall
@@ -40,6 +41,7 @@ class PhoneRecord(Struct):
     timeout_s: int = 60
     time_limit_s: int = MAX_SECONDS
     send_digits: str = ""
+    recorded: bool | None = None
     placed: bool = False
     canceled: bool = False
 

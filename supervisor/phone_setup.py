@@ -33,6 +33,7 @@ def phone_calls(
         guard=TollGuard(config.prefixes(), config.outbound_per_second),
         endpoint=config.outbound_endpoint,
         account_sid=config.twilio_account_sid,
+        can_record=bool(config.recording_dir),
     )
     return AllPhoneCalls(phone_settings(config), Switchboard(lines), control)
 

@@ -260,6 +260,8 @@ class ScriptRun:
         self._control.happen(
             ev.CallerEntered(call.channel_id, call.caller, call.called, call.sid, target)
         )
+        if self.record.recorded is not None:
+            self._control.record(call.sid, wanted=self.record.recorded)
 
     async def _stream_over(self) -> None:
         sid = self.record.sid

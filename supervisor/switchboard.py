@@ -19,7 +19,7 @@ from supervisor.call_names import CallNames, new_sid
 from supervisor.call_store import CallStore
 from supervisor.channel_board import ChannelBoard, Thing
 from supervisor.notices import Notices
-from supervisor.phone_call import CallStatus, Direction, PhoneCall
+from supervisor.phone_call import CallRejected, CallStatus, Direction, PhoneCall
 from supervisor.phone_record import Notice, PhoneRecord
 from supervisor.sounds import Sounds
 from supervisor.toll_guard import TollGuard, endpoint
@@ -42,6 +42,7 @@ class Lines(Struct, frozen=True):
     guard: TollGuard
     endpoint: str
     account_sid: str
+    can_record: bool
 
 
 class Switchboard:
@@ -63,6 +64,11 @@ class Switchboard:
         self._by_channel: dict[str, str] = {}
         self._store = lines.store
         self._lines = lines
+
+    def check_recording(self) -> None:
+        """Raises CallRejected where nothing can be recorded."""
+        if not self._lines.can_record:
+            raise CallRejected(20001, 400, "recording is off: RECORDING_DIR is not set")
 
     def save(self, record: PhoneRecord) -> None:
         """Keep the record's state."""
