@@ -33,7 +33,7 @@ def test_the_verdict() -> None:
 def test_a_small_run(tmp_path: Path) -> None:
     """Two calls are measured without and with recording, and recorded from start to end."""
     figures = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "loadtest.recording_cost", "--calls", "2", "--seconds", "0.5"]
+    command = [sys.executable, "-m", "loadtest.recording_cost", "--calls", "2", "--seconds", "1.5"]
     command += ["--warm-up", "0", "--port", str(FIRST_PORT), "--json", str(figures)]
     ended = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
     assert figures.exists(), ended.stderr
