@@ -114,7 +114,7 @@ def _access(access: Access, seen: Seen) -> Iterator[str]:
 
 def _audit(audit: AuditFacts | None) -> Iterator[str]:
     if audit is None:
-        yield "This version keeps none."
+        yield "Not looked at: the settings can't be read."
     elif not audit.path:
         yield "None is kept here."
     elif audit.problem:

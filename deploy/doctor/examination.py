@@ -80,9 +80,9 @@ async def look(settings: Settings, orders: Orders) -> Seen:
     if config is not None:
         leased = seen.supervisor.leased if seen.supervisor else 0
         host = config.rtp_bind_host or config.external_media_host
+        seen.audit = look_at_audit_log(config)
         seen.ports = port_probe.look_at_ports(host, (config.http_host, config.http_port), leased)
     seen.paths = machine_probes.look_at_paths(_private_paths(settings))
-    seen.audit = look_at_audit_log(config)
     return seen
 
 
