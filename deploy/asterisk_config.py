@@ -1,22 +1,41 @@
-"""Asterisk's configuration: templates filled in from the environment.
+"""Asterisk's configuration: templates filled in from the operator's settings.
 
-The templates are `deploy/asterisk/*.conf`. `@{name}` is a value of ours; `${...}` and `$[...]`
-are Asterisk's own and stay as they are.
+    python -m deploy.asterisk_config --values /etc/open-telephony-stack/asterisk.env \
+        --out /etc/asterisk --owner asterisk
+
+The templates are `deploy/asterisk/*.conf`, and those of one folder in it: `trunk/` when there is a
+certificate for SIP over TLS (`outbound/` besides when calls can go out), else `local/`, a phone on
+this machine. `@{name}` is a value of ours; `${...}` and `$[...]` are Asterisk's own.
 """
 
-import re
+import argparse
+import os
+import shutil
 import string
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
+from dotenv import dotenv_values
+
+from deploy.asterisk_version import complaint_about_version
+from deploy.settings import (
+    PORTS,
+    ConfigurationError,
+    read_number,
+    read_port,
+    read_secret,
+    read_word,
+)
+from deploy.sip_trunk import TrunkValues, trunk_from_environment
+
+__all__ = ["AsteriskValues", "ConfigurationError", "render", "values_from_environment"]
 
 TEMPLATES = Path(__file__).parent / "asterisk"
-
-PORTS = range(1024, 65536)
-"""Asterisk runs without root's rights, so it cannot bind a port below 1024."""
 
 WAITS = range(301)
 """Seconds that a caller may be kept waiting for an agent."""
@@ -26,13 +45,12 @@ PORTS_PER_CALL = 4
 
 FEWEST_MEDIA_PORTS = 10 * PORTS_PER_CALL
 
+CANNOT_START = 78
+"""Exit code when a start would fail again in the same way (EX_CONFIG in sysexits.h)."""
+
 SPARE_PORTS = 0.1
 """Share of Asterisk's RTP ports that admission leaves free: other legs (outbound, snoop) need some,
 and legs of ended calls close a little late."""
-
-
-class ConfigurationError(Exception):
-    """A setting is missing or bad; the text names it, its value and what is allowed."""
 
 
 class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +58,8 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
 
     Port ranges include both ends. `worker_rtp_*` is the range of the media workers; Asterisk
     doesn't use it, but must stay out of it. A call that comes while nobody is connected to ARI
-    waits for `agent_wait_seconds` before the fallback gets it.
+    waits for `agent_wait_seconds` before the fallback gets it. Without a `trunk` the only phone is
+    one on this machine.
     """
 
     ari_user: str = "voice-agent"
@@ -55,6 +74,7 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
     agent_wait_seconds: int = 5
     worker_rtp_start: int = 20000
     worker_rtp_end: int = 29999
+    trunk: TrunkValues | None = None
 
     @property
     def max_calls(self) -> int:
@@ -73,7 +93,18 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
             **msgspec.structs.asdict(self),
             "max_calls": self.max_calls,
             "agent_wait_tries": self.agent_wait_tries,
+            **(self.trunk.substitutions() if self.trunk else {}),
         }
+
+    def templates(self) -> list[Path]:
+        """The templates that these values need, by file name."""
+        folders = ["."]
+        if self.trunk is None:
+            folders.append("local")
+        else:
+            folders += ["trunk", "outbound"] if self.trunk.outbound else ["trunk"]
+        found = [path for folder in folders for path in (TEMPLATES / folder).glob("*.conf")]
+        return sorted(found, key=lambda path: path.name)
 
 
 class ConfTemplate(string.Template):
@@ -100,17 +131,20 @@ def values_from_environment(environment: Mapping[str, str]) -> AsteriskValues:
         environment.get("ARI_BASE") or f"http://{defaults.http_host}:{defaults.http_port}"
     )
     values = AsteriskValues(
-        ari_user=_word(environment, "ARI_USER", defaults.ari_user),
-        ari_pass=_secret(environment, "ARI_PASS"),
-        ari_app=_word(environment, "ARI_APP", defaults.ari_app),
+        ari_user=read_word(environment, "ARI_USER", defaults.ari_user),
+        ari_pass=read_secret(environment, "ARI_PASS", "a password for ARI"),
+        ari_app=read_word(environment, "ARI_APP", defaults.ari_app),
         http_host=http_host,
         http_port=http_port,
-        sip_port=_port(environment, "SIP_PORT", defaults.sip_port),
-        rtp_start=_port(environment, "ASTERISK_RTP_START", defaults.rtp_start),
-        rtp_end=_port(environment, "ASTERISK_RTP_END", defaults.rtp_end),
-        agent_wait_seconds=_seconds(environment, "AGENT_WAIT_SECONDS", defaults.agent_wait_seconds),
-        worker_rtp_start=_port(environment, "RTP_PORT_START", defaults.worker_rtp_start),
-        worker_rtp_end=_port(environment, "RTP_PORT_END", defaults.worker_rtp_end),
+        sip_port=read_port(environment, "SIP_PORT", defaults.sip_port),
+        rtp_start=read_port(environment, "ASTERISK_RTP_START", defaults.rtp_start),
+        rtp_end=read_port(environment, "ASTERISK_RTP_END", defaults.rtp_end),
+        agent_wait_seconds=read_number(
+            environment, "AGENT_WAIT_SECONDS", defaults.agent_wait_seconds, WAITS
+        ),
+        worker_rtp_start=read_port(environment, "RTP_PORT_START", defaults.worker_rtp_start),
+        worker_rtp_end=read_port(environment, "RTP_PORT_END", defaults.worker_rtp_end),
+        trunk=trunk_from_environment(environment),
     )
     _check_ranges(values)
     return values
@@ -119,13 +153,14 @@ def values_from_environment(environment: Mapping[str, str]) -> AsteriskValues:
 def render(values: AsteriskValues, target_dir: Path) -> None:
     """Write the configuration into `target_dir`, which then holds no other `.conf` file.
 
-    The directory and the files are readable for their owner only: they contain the ARI password.
+    What is the operator's own is in `target_dir/custom`, which is left alone. The directory and the
+    files are readable for their owner only: they contain passwords.
     """
     target_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     target_dir.chmod(0o700)
     for old in target_dir.glob("*.conf"):
         old.unlink()
-    for template in sorted(TEMPLATES.glob("*.conf")):
+    for template in values.templates():
         text = ConfTemplate(template.read_text()).substitute(values.substitutions())
         target = target_dir / template.name
         target.touch(mode=0o600)
@@ -158,46 +193,6 @@ def _text(ports: tuple[int, int]) -> str:
     return f"{ports[0]}..{ports[1]}"
 
 
-def _port(environment: Mapping[str, str], name: str, default: int) -> int:
-    text = environment.get(name) or str(default)
-    if not text.isascii() or not text.isdigit() or int(text) not in PORTS:
-        raise ConfigurationError(
-            f"{name} is {text!r}: it must be a port from {PORTS.start} to {PORTS.stop - 1}"
-        )
-    return int(text)
-
-
-def _seconds(environment: Mapping[str, str], name: str, default: int) -> int:
-    text = environment.get(name) or str(default)
-    if not text.isascii() or not text.isdigit() or int(text) not in WAITS:
-        raise ConfigurationError(
-            f"{name} is {text!r}: it must be a whole number from 0 to {WAITS.stop - 1}"
-        )
-    return int(text)
-
-
-def _word(environment: Mapping[str, str], name: str, default: str) -> str:
-    """A name that is also safe as a section name and as an argument in the dialplan."""
-    text = environment.get(name) or default
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
-        raise ConfigurationError(
-            f"{name} is {text!r}: it must be 1 to 64 letters, digits, '-' or '_'"
-        )
-    return text
-
-
-def _secret(environment: Mapping[str, str], name: str) -> str:
-    """A value of a `.conf` file, where `;` begins a comment and `\\` escapes. Never in an error."""
-    text = environment.get(name, "")
-    if not text:
-        raise ConfigurationError(f"{name} is not set: it must hold a password for ARI")
-    if not re.fullmatch(r"[!-~]+", text) or set(text) & set(";\\"):
-        raise ConfigurationError(
-            f"{name} (not shown) must be printable ASCII without blanks, ';' and '\\'"
-        )
-    return text
-
-
 def _host_and_port(ari_base: str) -> tuple[str, int]:
     """The address that Asterisk's HTTP server binds, from ARI's URL."""
     allowed = "it must be http://HOST:PORT with a loopback address, e.g. http://127.0.0.1:8088"
@@ -212,3 +207,59 @@ def _host_and_port(ari_base: str) -> tuple[str, int]:
     if url.scheme != "http" or not loopback or port not in PORTS:
         raise problem
     return host, port
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.asterisk_config",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--values",
+        type=Path,
+        help="file of settings, NAME=value (default: the environment alone, which always wins)",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="directory to write, all of it")
+    parser.add_argument("--owner", help="user whom the files shall belong to, e.g. asterisk")
+    options = parser.parse_args(arguments)
+    try:
+        render(values_from_environment(_settings(options.values)), options.out)
+        if options.owner is not None:
+            _give_to(options.owner, options.out)
+    except (ConfigurationError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return CANNOT_START
+    if warning := complaint_about_version(_installed_version()):
+        sys.stderr.write(f"{warning}\n")
+    return 0
+
+
+def _settings(file: Path | None) -> dict[str, str]:
+    """The environment, on top of what the file says."""
+    if file is None:
+        return dict(os.environ)
+    if not file.is_file():
+        raise ConfigurationError(f"--values is {str(file)!r}: there is no such file")
+    named = {name: value or "" for name, value in dotenv_values(file, interpolate=False).items()}
+    return {**named, **os.environ}
+
+
+def _give_to(owner: str, directory: Path) -> None:
+    try:
+        for path in (directory, *directory.rglob("*")):
+            shutil.chown(path, user=owner)
+    except LookupError as error:
+        raise ConfigurationError(f"--owner is {owner!r}: there is no such user") from error
+
+
+def _installed_version() -> str:
+    """What `asterisk -V` prints on this machine; empty where there is no Asterisk."""
+    if (program := shutil.which("asterisk")) is None:
+        return ""
+    return subprocess.run([program, "-V"], capture_output=True, text=True).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -34,9 +34,15 @@ class AsteriskInstance:
     """
 
     def __init__(
-        self, directory: Path, *, rtp_ports: range = range(10000, 20000), app: str = "voice-agent"
+        self,
+        directory: Path,
+        *,
+        rtp_ports: range = range(10000, 20000),
+        app: str = "voice-agent",
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
+        self.settings = dict(settings or {})
         self.rtp_ports = rtp_ports
         self.http_port = free_port(socket.SOCK_STREAM)
         self.sip_port = free_port(socket.SOCK_DGRAM)
@@ -58,6 +64,7 @@ class AsteriskInstance:
             "AGENT_WAIT_SECONDS": "0",
             "ASTERISK_RTP_START": str(self.rtp_ports.start),
             "ASTERISK_RTP_END": str(self.rtp_ports.stop - 1),
+            **self.settings,
         }
 
     def sip_uri(self, number: str = "+15551234567") -> str:
