@@ -42,6 +42,14 @@ def read_word(environment: Environment, name: str, default: str) -> str:
     return text
 
 
+def read_switch(environment: Environment, name: str) -> bool:
+    """`true` or `false`; unset or empty is false."""
+    text = environment.get(name) or "false"
+    if text not in ("true", "false"):
+        raise ConfigurationError(f"{name} is {text!r}: it must be true or false")
+    return text == "true"
+
+
 def read_secret(environment: Environment, name: str, what: str) -> str:
     """A value of a `.conf` file, where `;` begins a comment and `\\` escapes. Never in an error."""
     text = environment.get(name, "")

@@ -14,6 +14,7 @@ from deploy.settings import (
     read_path,
     read_port,
     read_secret,
+    read_switch,
 )
 
 SYSTEM_CA = "/etc/ssl/certs/ca-certificates.crt"
@@ -38,7 +39,8 @@ class TrunkValues(msgspec.Struct, frozen=True, kw_only=True):
 
     `public_host` is what SIP and SDP tell the other side when the machine's own address is a
     private one (an Elastic IP is translated); empty where the machine has its public address.
-    `ca_file` is what the server of outbound calls is checked with.
+    `ca_file` is what the server of outbound calls is checked with. `behind_proxy` says that calls
+    come through a proxy of ours, in whose way later requests must stay.
     """
 
     host: str = "0.0.0.0"  # the transport to the world, firewalled by `inbound`
@@ -48,6 +50,7 @@ class TrunkValues(msgspec.Struct, frozen=True, kw_only=True):
     key_file: str
     ca_file: str = SYSTEM_CA
     inbound: tuple[Network, ...]
+    behind_proxy: bool = False
     outbound: OutboundValues | None = None
 
     def substitutions(self) -> dict[str, str | int]:
@@ -60,6 +63,8 @@ class TrunkValues(msgspec.Struct, frozen=True, kw_only=True):
             "trunk_key_file": self.key_file,
             "trunk_ca_file": self.ca_file,
             "trunk_matches": "\n".join(f"match = {network}" for network in self.inbound),
+            # A rewritten Record-Route would lead to the proxy's port of one connection.
+            "trunk_rewrite_contact": "no" if self.behind_proxy else "yes",
             **(self.outbound.substitutions() if self.outbound else {}),
         }
 
@@ -89,6 +94,7 @@ def trunk_from_environment(environment: Environment) -> TrunkValues | None:
         inbound=read_networks(
             environment, "CHIME_IN_ADDRESSES", "the addresses that inbound calls come from"
         ),
+        behind_proxy=read_switch(environment, "SIP_BEHIND_PROXY"),
         outbound=_outbound(environment),
     )
 

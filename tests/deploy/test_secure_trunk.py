@@ -1,0 +1,142 @@
+"""The production configuration on the real Asterisk: who gets in, how, and who doesn't."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.plain_caller import PlainCaller
+from tests.deploy.secure_trunk import Authority, SecureStack, baresip
+from tests.deploy.tls_caller import TlsCaller
+
+pytestmark = pytest.mark.asterisk
+
+STRANGER = "127.0.0.9"
+"""An address that is not the trunk's."""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The CA of all tests here."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def trunk(asterisk_rootfs: Path, authority: Authority) -> Iterator[SecureStack]:
+    """A running Asterisk with the production configuration, and no supervisor."""
+    with SecureStack(authority, start=("asterisk",)) as stack:
+        yield stack
+
+
+async def test_a_call_with_tls_and_srtp(
+    asterisk_rootfs: Path, authority: Authority, tmp_path: Path
+) -> None:
+    """baresip's call is answered by the voice agent, hears its own words, and outlives a renewal.
+
+    The next connection sees the renewed certificate.
+    """
+    with SecureStack(authority, start=("asterisk", "agent", "supervisor")) as stack:
+        before = shown_certificate(stack, authority)
+        with baresip(asterisk_rootfs, tmp_path / "baresip", authority, stack.tls_uri) as phone:
+            await stack.until(phone.hears_itself, "the echo comes back", within_s=30)
+            assert "SRTP is Enabled (cryptosuite=AES_CM_128_HMAC_SHA1_80)" in phone.log
+            authority.renew()
+            hook = await asyncio.to_thread(stack.run_hook, authority)
+            assert hook.returncode == 0, hook.stderr
+            assert shown_certificate(stack, authority) != before
+            so_far = len(phone.heard())
+            await stack.until(lambda: phone.hears_itself(so_far), "it goes on", within_s=30)
+            assert stack.left_in_asterisk()["channels"] == 2
+        await stack.until_idle()  # its BYE came over the connection of before the renewal
+
+
+def test_plain_sip_finds_no_port(trunk: SecureStack) -> None:
+    """Neither UDP nor TCP on any port of SIP, and no plain SIP on that of TLS."""
+    transports = trunk.cli("pjsip show transports")
+    assert "trunk-tls" in transports
+    assert "Objects found: 1" in transports
+    with PlainCaller(trunk.tls_port) as caller, pytest.raises(OSError, match="refused|timed out"):
+        caller.invite(seconds=1.0)
+    with socket.create_connection(("127.0.0.1", trunk.tls_port)) as plain:
+        plain.settimeout(5)
+        plain.sendall(b"OPTIONS sip:127.0.0.1 SIP/2.0\r\n\r\n")
+        assert b"SIP/2.0" not in plain.recv(1000)  # a TLS alert, or nothing before the end
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_old_tls_is_refused(
+    trunk: SecureStack, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    """A client that can do no better gets no connection."""
+    context = authority.client_tls()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning):
+        context.minimum_version = context.maximum_version = version
+    with (
+        socket.create_connection(("127.0.0.1", trunk.tls_port)) as plain,
+        pytest.raises(OSError, match=r"(?i)alert|reset|eof"),
+    ):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def test_ciphers_without_forward_secrecy_are_refused(
+    trunk: SecureStack, authority: Authority
+) -> None:
+    """Nor CBC."""
+    context = authority.client_tls()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("AES128-GCM-SHA256:ECDHE-RSA-AES128-SHA:ECDHE-ECDSA-AES128-SHA")
+    with (
+        socket.create_connection(("127.0.0.1", trunk.tls_port)) as plain,
+        pytest.raises(OSError, match=r"(?i)alert|reset|eof"),
+    ):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+@pytest.mark.parametrize("user", ["+15550001111", "chime-out", "chime-in", "voice-agent"])
+def test_a_stranger_cannot_call(trunk: SecureStack, authority: Authority, user: str) -> None:
+    """From an address that isn't the trunk's: 401, whoever they say they are; no channel."""
+    with TlsCaller(trunk.tls_port, authority, STRANGER, user) as caller:
+        assert caller.invite().startswith("SIP/2.0 401 ")
+        assert caller.ask("REGISTER").startswith("SIP/2.0 401 ")
+    assert trunk.left_in_asterisk() == {"channels": 0, "bridges": 0}
+
+
+def test_nobody_calls_out_through_us(trunk: SecureStack, authority: Authority) -> None:
+    """A number from the trunk leads to the agent's dialplan, never out, however it is written."""
+    with socket.create_server(("127.0.0.1", trunk.outbound_port)) as outside:
+        outside.settimeout(1.0)
+        for user in ("+15551234567", "PJSIP", "chime-out"):
+            with TlsCaller(trunk.tls_port, authority, "127.0.0.1") as caller:
+                assert caller.invite(number=user).startswith("SIP/2.0 200 ")
+                caller.ask("BYE")
+        with pytest.raises(TimeoutError):
+            outside.accept()
+
+
+def test_plain_rtp_is_refused(trunk: SecureStack, authority: Authority) -> None:
+    """An offer without keys of SRTP gets 488."""
+    with TlsCaller(trunk.tls_port, authority, "127.0.0.1") as caller:
+        assert caller.invite(profile="RTP/AVP", crypto="").startswith("SIP/2.0 488 ")
+
+
+def test_a_draining_node_refuses(trunk: SecureStack, authority: Authority) -> None:
+    """`DRAINING=yes`: 503 to calls, so that the sender tries another node; then calls again."""
+    with TlsCaller(trunk.tls_port, authority, "127.0.0.1") as caller:
+        trunk.cli("dialplan set global DRAINING yes")
+        assert caller.invite().startswith("SIP/2.0 503 ")
+        trunk.cli("dialplan set global DRAINING no")
+        assert caller.invite().startswith("SIP/2.0 200 ")
+        caller.ask("BYE")
+
+
+def shown_certificate(stack: SecureStack, authority: Authority) -> bytes | None:
+    """What a new connection sees; it must be valid for the CA and the host."""
+    with (
+        socket.create_connection(("127.0.0.1", stack.tls_port)) as plain,
+        authority.client_tls().wrap_socket(plain, server_hostname="127.0.0.1") as secure,
+    ):
+        return secure.getpeercert(binary_form=True)
