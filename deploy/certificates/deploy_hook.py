@@ -77,19 +77,19 @@ def reload(command: str) -> None:
         raise HookError(f"--reload is {command!r}: it ended with {ended.returncode}: {printed}")
 
 
-def require_shown(host: str, port: int, cert: Path, within_s: float = SHOWN_WITHIN_S) -> None:
+def require_shown(address: tuple[str, int], cert: Path, within_s: float = SHOWN_WITHIN_S) -> None:
     """Wait until the server shows the certificate in `cert` to new connections, or HookError."""
     wanted = _first_certificate(cert)
     deadline = time.monotonic() + within_s
     problem = "another certificate"
     while time.monotonic() < deadline:
         try:
-            if ssl.get_server_certificate((host, port), timeout=POLL_S * 10).strip() == wanted:
+            if ssl.get_server_certificate(address, timeout=POLL_S * 10).strip() == wanted:
                 return
         except OSError as error:
             problem = str(error)
         time.sleep(POLL_S)
-    raise HookError(f"{host}:{port} doesn't show the new certificate, but: {problem}")
+    raise HookError(f"{address[0]}:{address[1]} doesn't show the new certificate, but: {problem}")
 
 
 def _require_pair(cert: Path, key: Path) -> None:
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         copy = install(options.lineage, options.target, options.owner)
         reload(options.reload)
         if options.check is not None:
-            require_shown(*options.check, copy / CERT)
+            require_shown(options.check, copy / CERT)
         remove_others(copy)
     except (HookError, OSError, LookupError) as error:
         sys.stderr.write(f"{error}\n")
