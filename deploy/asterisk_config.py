@@ -33,7 +33,13 @@ from deploy.settings import (
 )
 from deploy.sip_trunk import TrunkValues, trunk_from_environment
 
-__all__ = ["AsteriskValues", "ConfigurationError", "render", "values_from_environment"]
+__all__ = [
+    "AsteriskValues",
+    "ConfTemplate",
+    "ConfigurationError",
+    "render",
+    "values_from_environment",
+]
 
 TEMPLATES = Path(__file__).parent / "asterisk"
 
