@@ -8,24 +8,22 @@ certificate for SIP over TLS (`outbound/` besides when calls can go out), else `
 this machine. `@{name}` is a value of ours; `${...}` and `$[...]` are Asterisk's own.
 """
 
-import argparse
-import os
 import shutil
-import string
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
-from dotenv import dotenv_values
 
 from deploy.asterisk_version import complaint_about_version
+from deploy.conf_files import render_files, run_command
 from deploy.settings import (
     PORTS,
     ConfigurationError,
+    Environment,
     read_number,
     read_port,
     read_secret,
@@ -35,7 +33,6 @@ from deploy.sip_trunk import TrunkValues, trunk_from_environment
 
 __all__ = [
     "AsteriskValues",
-    "ConfTemplate",
     "ConfigurationError",
     "render",
     "values_from_environment",
@@ -50,9 +47,6 @@ PORTS_PER_CALL = 4
 """Two legs, each an even RTP port with the odd one after it (res_rtp_asterisk.c)."""
 
 FEWEST_MEDIA_PORTS = 10 * PORTS_PER_CALL
-
-CANNOT_START = 78
-"""Exit code when a start would fail again in the same way (EX_CONFIG in sysexits.h)."""
 
 SPARE_PORTS = 0.1
 """Share of Asterisk's RTP ports that admission leaves free: other legs (outbound, snoop) need some,
@@ -113,21 +107,7 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
         return sorted(found, key=lambda path: path.name)
 
 
-class ConfTemplate(string.Template):
-    """A template in which only `@{name}` is replaced; a lone `@` or `$` means itself."""
-
-    delimiter = "@"
-    pattern = r"""
-        @(?:
-            \{(?P<braced>[a-z_]+)\}
-          | (?P<invalid>\{)          # `@{` that doesn't go on as above
-          | (?P<escaped>(?!))        # the two other groups string.Template asks for: never
-          | (?P<named>(?!))
-        )
-    """  # type: ignore[assignment]  # typeshed knows only the compiled form
-
-
-def values_from_environment(environment: Mapping[str, str]) -> AsteriskValues:
+def values_from_environment(environment: Environment) -> AsteriskValues:
     """Read the settings. Unset or empty variables take the default; ARI_PASS has none.
 
     Raises ConfigurationError for a bad value, and for port ranges that overlap.
@@ -162,15 +142,7 @@ def render(values: AsteriskValues, target_dir: Path) -> None:
     What is the operator's own is in `target_dir/custom`, which is left alone. The directory and the
     files are readable for their owner only: they contain passwords.
     """
-    target_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target_dir.chmod(0o700)
-    for old in target_dir.glob("*.conf"):
-        old.unlink()
-    for template in values.templates():
-        text = ConfTemplate(template.read_text()).substitute(values.substitutions())
-        target = target_dir / template.name
-        target.touch(mode=0o600)
-        target.write_text(text)
+    render_files(values.templates(), values.substitutions(), target_dir)
 
 
 def _check_ranges(values: AsteriskValues) -> None:
@@ -217,47 +189,14 @@ def _host_and_port(ari_base: str) -> tuple[str, int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.asterisk_config",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--values",
-        type=Path,
-        help="file of settings, NAME=value (default: the environment alone, which always wins)",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="directory to write, all of it")
-    parser.add_argument("--owner", help="user whom the files shall belong to, e.g. asterisk")
-    options = parser.parse_args(arguments)
-    try:
-        render(values_from_environment(_settings(options.values)), options.out)
-        if options.owner is not None:
-            _give_to(options.owner, options.out)
-    except (ConfigurationError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return CANNOT_START
-    if warning := complaint_about_version(_installed_version()):
+
+    def write(environment: Environment, target_dir: Path) -> None:
+        render(values_from_environment(environment), target_dir)
+
+    code = run_command("deploy.asterisk_config", __doc__, write, arguments)
+    if code == 0 and (warning := complaint_about_version(_installed_version())):
         sys.stderr.write(f"{warning}\n")
-    return 0
-
-
-def _settings(file: Path | None) -> dict[str, str]:
-    """The environment, on top of what the file says."""
-    if file is None:
-        return dict(os.environ)
-    if not file.is_file():
-        raise ConfigurationError(f"--values is {str(file)!r}: there is no such file")
-    named = {name: value or "" for name, value in dotenv_values(file, interpolate=False).items()}
-    return {**named, **os.environ}
-
-
-def _give_to(owner: str, directory: Path) -> None:
-    try:
-        for path in (directory, *directory.rglob("*")):
-            shutil.chown(path, user=owner)
-    except LookupError as error:
-        raise ConfigurationError(f"--owner is {owner!r}: there is no such user") from error
+    return code
 
 
 def _installed_version() -> str:

@@ -29,9 +29,7 @@ from deploy.asterisk_config import (
     values_from_environment,
 )
 from deploy.asterisk_rootfs import RootfsError, cache_dir, ensure_rootfs
-
-CANNOT_START = 78
-"""Exit code when a start would fail again in the same way (EX_CONFIG in sysexits.h)."""
+from deploy.conf_files import CANNOT_START
 
 PID_FILE = "asterisk.pid"
 

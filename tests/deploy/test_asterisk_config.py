@@ -10,10 +10,10 @@ from deploy.asterisk_config import (
     TEMPLATES,
     AsteriskValues,
     ConfigurationError,
-    ConfTemplate,
     render,
     values_from_environment,
 )
+from deploy.conf_files import ConfTemplate
 
 PASSWORD = {"ARI_PASS": "unguessable"}
 

@@ -16,7 +16,8 @@ import pytest
 from websockets.sync.client import connect
 
 from deploy.asterisk_rootfs import rootfs_dir
-from deploy.run_asterisk import CANNOT_START, PID_FILE, NotRunningError, cli
+from deploy.conf_files import CANNOT_START
+from deploy.run_asterisk import PID_FILE, NotRunningError, cli
 from loadtest.audio import decode
 from loadtest.recording import dominant_hz
 from tests.asterisk_instance import CHECKOUT, AsteriskInstance, wait_until
