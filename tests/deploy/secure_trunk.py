@@ -55,9 +55,9 @@ class Authority:
         self.lineage.mkdir(parents=True)
         self.renew()
 
-    def renew(self) -> None:
-        """Issue another certificate and key, under certbot's names."""
-        issued = self.ca.issue_cert(NAME, "127.0.0.1")
+    def renew(self, *names: str) -> None:
+        """Issue another certificate and key, under certbot's names, for these hosts."""
+        issued = self.ca.issue_cert(*(names or (NAME, "127.0.0.1")))
         chain = b"".join(part.bytes() for part in issued.cert_chain_pems)
         (self.lineage / "fullchain.pem").write_bytes(chain)
         issued.private_key_pem.write_to_path(str(self.lineage / "privkey.pem"))
