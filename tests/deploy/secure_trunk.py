@@ -1,9 +1,12 @@
 """The whole stack behind a trunk as in production, a test CA, and a real SIP client: baresip."""
 
+import shutil
 import socket
 import ssl
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +65,13 @@ class Authority:
         (self.lineage / "fullchain.pem").write_bytes(chain)
         issued.private_key_pem.write_to_path(str(self.lineage / "privkey.pem"))
 
+    def copy_to(self, directory: Path) -> None:
+        """Put the CA, the certificate and its key into a directory of a program's."""
+        directory.mkdir(exist_ok=True)
+        shutil.copy(self.lineage / "fullchain.pem", directory / "cert.pem")
+        shutil.copy(self.lineage / "privkey.pem", directory / "key.pem")
+        self.ca.cert_pem.write_to_path(str(directory / "ca.pem"))
+
     def client_tls(self) -> ssl.SSLContext:
         """TLS of a client that trusts this CA only."""
         context = ssl.create_default_context()
@@ -96,6 +106,21 @@ class SecureStack(RunningStack):
     def tls_uri(self) -> str:
         """Where to call."""
         return f"sip:+15551234567@127.0.0.1:{self.tls_port};transport=tls"
+
+    def call_out(self, number: str) -> None:
+        """Let Asterisk call a number by the trunk; who answers hears the dialplan's fallback."""
+        settings = self.environment
+        question = urllib.parse.urlencode(
+            {
+                "endpoint": f"PJSIP/{number}@chime-out",
+                "context": "after-agent",
+                "extension": "fallback",
+                "api_key": f"{settings['ARI_USER']}:{settings['ARI_PASS']}",
+            }
+        )
+        url = f"{settings['ARI_BASE']}/ari/channels?{question}"
+        with urllib.request.urlopen(urllib.request.Request(url, method="POST")) as answer:
+            assert answer.status == 200
 
     def run_hook(self, authority: Authority) -> subprocess.CompletedProcess[str]:
         """What certbot runs after a renewal, on this Asterisk's own /etc/asterisk."""

@@ -1,4 +1,4 @@
-"""SIPp as a caller over TLS: it offers SRTP's keys, and sends no sound."""
+"""SIPp as a caller, and as one who is called, over TLS: it has SRTP's keys, and sends no sound."""
 
 import subprocess
 from collections.abc import Sequence
@@ -12,14 +12,7 @@ Call-ID: [call_id]
 Max-Forwards: 70
 Contact: <sip:+15550001111@[local_ip]:[local_port];transport=[transport]>"""
 
-INVITE = f"""INVITE sip:+15551234567@[remote_ip]:[remote_port];transport=[transport] SIP/2.0
-{HEADERS}
-To: <sip:+15551234567@[remote_ip]>
-CSeq: 1 INVITE
-Content-Type: application/sdp
-Content-Length: [len]
-
-v=0
+SDP = f"""v=0
 o=- 1 1 IN IP4 [local_ip]
 s=-
 c=IN IP4 [local_ip]
@@ -27,6 +20,15 @@ t=0 0
 m=audio 9 RTP/SAVP 0
 a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{"A" * 40}
 """
+
+INVITE = f"""INVITE sip:+15551234567@[remote_ip]:[remote_port];transport=[transport] SIP/2.0
+{HEADERS}
+To: <sip:+15551234567@[remote_ip]>
+CSeq: 1 INVITE
+Content-Type: application/sdp
+Content-Length: [len]
+
+{SDP}"""
 ACK = f"""ACK [next_url] SIP/2.0
 {HEADERS}
 [routes]
@@ -69,9 +71,36 @@ LONG_CALL = ANSWERED + '<recv request="BYE"/>' + _send(OK)
 """The other side does."""
 
 
-def sipp(
-    rootfs: Path, directory: Path, scenario: str, target: str, arguments: Sequence[str]
-) -> list[str]:
+def _answer(status: str, headers: str = "", body: str = "") -> str:
+    copied = (
+        "[last_Via:]\n[last_From:]\n[last_To:];tag=[call_number]\n[last_Call-ID:]\n[last_CSeq:]"
+    )
+    return _send(f"SIP/2.0 {status}\n{copied}\n{headers}Content-Length: [len]\n\n{body}")
+
+
+CONTACT = "Contact: <sip:[local_ip]:[local_port];transport=[transport]>\n"
+CHALLENGE = 'Proxy-Authenticate: Digest realm="tests", nonce="once", algorithm=MD5, qop="auth"\n'
+
+
+def answer_call(user: str, password: str) -> str:
+    """Take a call whose caller proves to be `user`; the other side hangs up."""
+    proof = f'<verifyauth assign_to="proven" username="{user}" password="{password}"/>'
+    return (
+        '<recv request="INVITE"/>'
+        + _answer("407 Proxy Authentication Required", CHALLENGE)
+        + '<recv request="ACK"/>'
+        + f'<recv request="INVITE"><action>{proof}</action></recv>'
+        + '<nop next="take" test="proven"/>'
+        + _answer("403 Forbidden")
+        + '<recv request="ACK" next="wrong"/><label id="take"/>'
+        + _answer("200 OK", CONTACT + "Content-Type: application/sdp\n", SDP)
+        + '<recv request="ACK"/><recv request="BYE"/>'
+        + _send(OK)
+        + '<label id="wrong"/>'
+    )
+
+
+def sipp(rootfs: Path, directory: Path, scenario: str, arguments: Sequence[str]) -> list[str]:
     """The command line; its exit code is 0 if all calls went as the scenario says.
 
     `directory` needs a client's certificate as `cert.pem` and `key.pem`; logs of errors go there.
@@ -80,7 +109,7 @@ def sipp(
     (directory / "call.xml").write_text(text)
     tls = ["-t", "l1", "-tls_cert", "/mnt/cert.pem", "-tls_key", "/mnt/key.pem"]
     logs = ["-trace_err", "-error_file", "/mnt/errors.log", "-timeout", "60s", "-timeout_error"]
-    command = ["sipp", "-sf", "/mnt/call.xml", "-nostdin", *tls, *logs, *arguments, target]
+    command = ["sipp", "-sf", "/mnt/call.xml", "-nostdin", *tls, *logs, *arguments]
     return in_rootfs(rootfs, directory, command)
 
 

@@ -1,7 +1,6 @@
 """Kamailio before two Asterisk nodes, each a host of its own: calls go where they are served."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,7 +93,7 @@ class Cluster:
     def sipp(self, scenario: str, *arguments: str, name: str = "sipp") -> list[str]:
         """SIPp's command line."""
         where = self._with_certificate(name)
-        call = sipp(self._rootfs, where, scenario, f"{PROXY}:5061", ["-i", CALLER, *arguments])
+        call = sipp(self._rootfs, where, scenario, ["-i", CALLER, *arguments, f"{PROXY}:5061"])
         return self.caller.command(call)
 
     def call(self, calls: int) -> dict[str, int]:
@@ -116,10 +115,7 @@ class Cluster:
 
     def _with_certificate(self, name: str) -> Path:
         directory = self._directory / name
-        directory.mkdir(exist_ok=True)
-        shutil.copy(self.authority.lineage / "fullchain.pem", directory / "cert.pem")
-        shutil.copy(self.authority.lineage / "privkey.pem", directory / "key.pem")
-        self.authority.ca.cert_pem.write_to_path(str(directory / "ca.pem"))
+        self.authority.copy_to(directory)
         return directory
 
     def _node(self, host: Host) -> AsteriskInstance:

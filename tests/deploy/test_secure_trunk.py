@@ -3,13 +3,17 @@
 import asyncio
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.plain_caller import PlainCaller
-from tests.deploy.secure_trunk import Authority, SecureStack, baresip
+from tests.deploy.rootfs_program import running
+from tests.deploy.secure_trunk import CREDENTIALS, Authority, SecureStack, baresip
+from tests.deploy.sipp import answer_call, sipp
 from tests.deploy.tls_caller import TlsCaller
 
 pytestmark = pytest.mark.asterisk
@@ -123,6 +127,29 @@ def test_nobody_calls_out_through_us(trunk: SecureStack, authority: Authority) -
             outside.accept()
 
 
+def test_calls_out(
+    trunk: SecureStack, authority: Authority, asterisk_rootfs: Path, tmp_path: Path
+) -> None:
+    """To a server with a good certificate, with our credentials when it asks, and SRTP."""
+    with called(trunk, authority, asterisk_rootfs, tmp_path / "sipp") as server:
+        trunk.call_out("+15557654321")
+        assert server.wait(30) == 0, (tmp_path / "sipp" / "errors.log").read_text()
+
+
+def test_no_calls_out_to_an_impostor(
+    trunk: SecureStack, asterisk_rootfs: Path, tmp_path: Path
+) -> None:
+    """A server with a certificate of somebody else's never sees the call."""
+    impostor = Authority(tmp_path / "impostor")
+    with called(trunk, impostor, asterisk_rootfs, tmp_path / "sipp") as server:
+        trunk.call_out("+15557654321")
+        trunk.wait_until(
+            lambda: trunk.left_in_asterisk()["channels"] == 0, 30, "the call has failed"
+        )
+        assert "not trusted" in trunk.asterisk.log or "unknown ca" in trunk.asterisk.log.lower()
+        assert server.poll() is None, "it still waits for a call"
+
+
 def test_plain_rtp_is_refused(trunk: SecureStack, authority: Authority) -> None:
     """An offer without keys of SRTP gets 488."""
     with TlsCaller(trunk.tls_port, authority, "127.0.0.1") as caller:
@@ -137,6 +164,26 @@ def test_a_draining_node_refuses(trunk: SecureStack, authority: Authority) -> No
         trunk.cli("dialplan set global DRAINING no")
         assert caller.invite().startswith("SIP/2.0 200 ")
         caller.ask("BYE")
+
+
+@contextmanager
+def called(
+    stack: SecureStack, authority: Authority, rootfs: Path, directory: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    """SIPp where the trunk's calls out go; it takes one that proves who it comes from."""
+    authority.copy_to(directory)
+    scenario = answer_call(CREDENTIALS["CHIME_OUT_USER"], CREDENTIALS["CHIME_OUT_PASS"])
+    place = ["-i", "127.0.0.1", "-p", str(stack.outbound_port)]
+    command = sipp(rootfs, directory, scenario, [*place, "-m", "1", "-aa"])
+    with running(command, directory / "log") as server:
+        stack.wait_until(lambda: is_listening(stack.outbound_port), 10, "SIPp listens")
+        yield server
+
+
+def is_listening(port: int) -> bool:
+    """Whether somebody does on 127.0.0.1; a connection to try it would confuse SIPp."""
+    sockets = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return any(line.split()[1:4:2] == [f"0100007F:{port:04X}", "0A"] for line in sockets)
 
 
 def shown_certificate(stack: SecureStack, authority: Authority) -> bytes | None:
