@@ -91,12 +91,11 @@ def answer_call(user: str, password: str) -> str:
         + '<recv request="ACK"/>'
         + f'<recv request="INVITE"><action>{proof}</action></recv>'
         + '<nop next="take" test="proven"/>'
-        + _answer("403 Forbidden")
-        + '<recv request="ACK" next="wrong"/><label id="take"/>'
+        + '<nop><action><error message="The caller proves nothing"/></action></nop>'
+        + '<label id="take"/>'
         + _answer("200 OK", CONTACT + "Content-Type: application/sdp\n", SDP)
         + '<recv request="ACK"/><recv request="BYE"/>'
         + _send(OK)
-        + '<label id="wrong"/>'
     )
 
 
