@@ -55,7 +55,9 @@ class KamailioValues(msgspec.Struct, frozen=True, kw_only=True):
         return {
             **msgspec.structs.asdict(self),
             "directory": str(directory),
-            "nodes": "\n".join(f"1 sip:{node};transport=tls 0 0" for node in self.nodes),
+            "nodes": "\n".join(
+                f"1 sip:*in-service@{node};transport=tls 0 0" for node in self.nodes
+            ),
             "callers": "\n".join(
                 f"1 {network.network_address} {network.prefixlen}" for network in self.callers
             ),

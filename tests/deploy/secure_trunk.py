@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -107,8 +108,11 @@ class SecureStack(RunningStack):
         """Where to call."""
         return f"sip:+15551234567@127.0.0.1:{self.tls_port};transport=tls"
 
-    def call_out(self, number: str) -> None:
-        """Let Asterisk call a number by the trunk; who answers hears the dialplan's fallback."""
+    def call_out(self, number: str) -> int:
+        """Let Asterisk call a number by the trunk; who answers hears the dialplan's fallback.
+
+        Returns ARI's status: 200, or 500 if Asterisk can't even try.
+        """
         settings = self.environment
         question = urllib.parse.urlencode(
             {
@@ -119,8 +123,12 @@ class SecureStack(RunningStack):
             }
         )
         url = f"{settings['ARI_BASE']}/ari/channels?{question}"
-        with urllib.request.urlopen(urllib.request.Request(url, method="POST")) as answer:
-            assert answer.status == 200
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, method="POST")) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
 
     def run_hook(self, authority: Authority) -> subprocess.CompletedProcess[str]:
         """What certbot runs after a renewal, on this Asterisk's own /etc/asterisk."""

@@ -79,7 +79,7 @@ def _answer(status: str, headers: str = "", body: str = "") -> str:
 
 
 CONTACT = "Contact: <sip:[local_ip]:[local_port];transport=[transport]>\n"
-CHALLENGE = 'Proxy-Authenticate: Digest realm="tests", nonce="once", algorithm=MD5, qop="auth"\n'
+CHALLENGE = 'WWW-Authenticate: Digest realm="tests", nonce="once", algorithm=MD5, qop="auth"\n'
 
 
 def answer_call(user: str, password: str) -> str:
@@ -87,7 +87,7 @@ def answer_call(user: str, password: str) -> str:
     proof = f'<verifyauth assign_to="proven" username="{user}" password="{password}"/>'
     return (
         '<recv request="INVITE"/>'
-        + _answer("407 Proxy Authentication Required", CHALLENGE)
+        + _answer("401 Unauthorized", CHALLENGE)
         + '<recv request="ACK"/>'
         + f'<recv request="INVITE"><action>{proof}</action></recv>'
         + '<nop next="take" test="proven"/>'

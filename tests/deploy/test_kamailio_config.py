@@ -25,8 +25,8 @@ def test_nodes_and_callers(tmp_path: Path) -> None:
     render(values_from_environment(SETTINGS), tmp_path)
     nodes = (tmp_path / "dispatcher.list").read_text().splitlines()[1:]
     assert nodes == [
-        "1 sip:node-1.example.org:5061;transport=tls 0 0",
-        "1 sip:10.0.0.2:5071;transport=tls 0 0",
+        "1 sip:*in-service@node-1.example.org:5061;transport=tls 0 0",
+        "1 sip:*in-service@10.0.0.2:5071;transport=tls 0 0",
     ]
     callers = (tmp_path / "address.list").read_text().splitlines()[1:]
     assert callers == ["1 198.51.100.0 24", "1 203.0.113.7 32"]

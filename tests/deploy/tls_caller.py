@@ -49,6 +49,12 @@ class TlsCaller:
         self._send("ACK")
         return answer
 
+    def look(self, user: str) -> str:
+        """OPTIONS of a name; returns the final response."""
+        uri = f"sip:{user}@127.0.0.1:{self._port};transport=tls"
+        self._dialog = (uri, f"<{uri}>", secrets.token_hex(8))
+        return self.ask("OPTIONS")
+
     def ask(self, method: str, body: str = "") -> str:
         """Send a request; returns its final response."""
         self._send(method, body)
