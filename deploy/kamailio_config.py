@@ -29,6 +29,9 @@ from deploy.sip_trunk import SYSTEM_CA
 
 TEMPLATES = Path(__file__).parent / "kamailio"
 
+IN_SERVICE = "*in-service"
+"""The extension that a node has while it takes calls (deploy/asterisk/extensions.conf)."""
+
 PROBE_SECONDS = range(1, 301)
 
 
