@@ -1,12 +1,17 @@
-"""Asterisk's configuration: templates filled in from the environment.
+"""Asterisk's configuration: templates filled in from the operator's settings.
 
-The templates are `deploy/asterisk/*.conf`. `@{name}` is a value of ours; `${...}` and `$[...]`
-are Asterisk's own and stay as they are.
+    python -m deploy.asterisk_config --values /etc/open-telephony-stack/asterisk.env \
+        --out /etc/asterisk --owner asterisk
+
+The templates are `deploy/asterisk/*.conf`, and those of one folder in it: `trunk/` when there is a
+certificate for SIP over TLS (`outbound/` besides when calls can go out), else `local/`, a phone on
+this machine. `@{name}` is a value of ours; `${...}` and `$[...]` are Asterisk's own.
 """
 
-import re
-import string
-from collections.abc import Mapping
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,11 +19,29 @@ from urllib.parse import urlsplit
 import msgspec
 
 from deploy import hold_music
+from deploy.asterisk_version import complaint_about_version
+from deploy.conf_files import render_files, run_command
+from deploy.settings import (
+    PORTS,
+    ConfigurationError,
+    Environment,
+    read_choice,
+    read_number,
+    read_path,
+    read_port,
+    read_secret,
+    read_word,
+)
+from deploy.sip_trunk import TrunkValues, trunk_from_environment
+
+__all__ = [
+    "AsteriskValues",
+    "ConfigurationError",
+    "render",
+    "values_from_environment",
+]
 
 TEMPLATES = Path(__file__).parent / "asterisk"
-
-PORTS = range(1024, 65536)
-"""Asterisk runs without root's rights, so it cannot bind a port below 1024."""
 
 WAITS = range(301)
 """Seconds that a caller may be kept waiting for an agent."""
@@ -37,17 +60,14 @@ HOLD_MUSIC_DIR = "/etc/asterisk/hold-music"
 """Where Asterisk finds the music that `render` writes."""
 
 
-class ConfigurationError(Exception):
-    """A setting is missing or bad; the text names it, its value and what is allowed."""
-
-
 class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
     """What the templates need. The defaults here are the only ones.
 
     Port ranges include both ends. `worker_rtp_*` is the range of the media workers; Asterisk
     doesn't use it, but must stay out of it. A call that comes while nobody is connected to ARI
     waits for `agent_wait_seconds` before the fallback gets it. `answer_calls` says who answers: the
-    dialplan, or the supervisor when the call's script wants it.
+    dialplan, or the supervisor when the call's script wants it. Without a
+    `trunk` the only phone is one on this machine.
     """
 
     ari_user: str = "voice-agent"
@@ -64,6 +84,7 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
     hold_music_dir: str = HOLD_MUSIC_DIR
     worker_rtp_start: int = 20000
     worker_rtp_end: int = 29999
+    trunk: TrunkValues | None = None
 
     @property
     def max_calls(self) -> int:
@@ -88,24 +109,21 @@ class AsteriskValues(msgspec.Struct, frozen=True, kw_only=True):
             "max_calls": self.max_calls,
             "agent_wait_tries": self.agent_wait_tries,
             "answer": self.answer,
+            **(self.trunk.substitutions() if self.trunk else {}),
         }
 
-
-class ConfTemplate(string.Template):
-    """A template in which only `@{name}` is replaced; a lone `@` or `$` means itself."""
-
-    delimiter = "@"
-    pattern = r"""
-        @(?:
-            \{(?P<braced>[a-z_]+)\}
-          | (?P<invalid>\{)          # `@{` that doesn't go on as above
-          | (?P<escaped>(?!))        # the two other groups string.Template asks for: never
-          | (?P<named>(?!))
-        )
-    """  # type: ignore[assignment]  # typeshed knows only the compiled form
+    def templates(self) -> list[Path]:
+        """The templates that these values need, by file name."""
+        folders = ["."]
+        if self.trunk is None:
+            folders.append("local")
+        else:
+            folders += ["trunk", "outbound"] if self.trunk.outbound else ["trunk"]
+        found = [path for folder in folders for path in (TEMPLATES / folder).glob("*.conf")]
+        return sorted(found, key=lambda path: path.name)
 
 
-def values_from_environment(environment: Mapping[str, str]) -> AsteriskValues:
+def values_from_environment(environment: Environment) -> AsteriskValues:
     """Read the settings. Unset or empty variables take the default; ARI_PASS has none.
 
     Raises ConfigurationError for a bad value, and for port ranges that overlap.
@@ -115,19 +133,22 @@ def values_from_environment(environment: Mapping[str, str]) -> AsteriskValues:
         environment.get("ARI_BASE") or f"http://{defaults.http_host}:{defaults.http_port}"
     )
     values = AsteriskValues(
-        ari_user=_word(environment, "ARI_USER", defaults.ari_user),
-        ari_pass=_secret(environment, "ARI_PASS"),
-        ari_app=_word(environment, "ARI_APP", defaults.ari_app),
+        ari_user=read_word(environment, "ARI_USER", defaults.ari_user),
+        ari_pass=read_secret(environment, "ARI_PASS", "a password for ARI"),
+        ari_app=read_word(environment, "ARI_APP", defaults.ari_app),
         http_host=http_host,
         http_port=http_port,
-        sip_port=_port(environment, "SIP_PORT", defaults.sip_port),
-        rtp_start=_port(environment, "ASTERISK_RTP_START", defaults.rtp_start),
-        rtp_end=_port(environment, "ASTERISK_RTP_END", defaults.rtp_end),
-        agent_wait_seconds=_seconds(environment, "AGENT_WAIT_SECONDS", defaults.agent_wait_seconds),
-        answer_calls=_choice(environment, "ANSWER_CALLS", ("dialplan", "script")),
-        hold_music_dir=_directory(environment, "HOLD_MUSIC_DIR", defaults.hold_music_dir),
-        worker_rtp_start=_port(environment, "RTP_PORT_START", defaults.worker_rtp_start),
-        worker_rtp_end=_port(environment, "RTP_PORT_END", defaults.worker_rtp_end),
+        sip_port=read_port(environment, "SIP_PORT", defaults.sip_port),
+        rtp_start=read_port(environment, "ASTERISK_RTP_START", defaults.rtp_start),
+        rtp_end=read_port(environment, "ASTERISK_RTP_END", defaults.rtp_end),
+        agent_wait_seconds=read_number(
+            environment, "AGENT_WAIT_SECONDS", defaults.agent_wait_seconds, WAITS
+        ),
+        answer_calls=read_choice(environment, "ANSWER_CALLS", ("dialplan", "script")),
+        hold_music_dir=read_path(environment, "HOLD_MUSIC_DIR", defaults.hold_music_dir),
+        worker_rtp_start=read_port(environment, "RTP_PORT_START", defaults.worker_rtp_start),
+        worker_rtp_end=read_port(environment, "RTP_PORT_END", defaults.worker_rtp_end),
+        trunk=trunk_from_environment(environment),
     )
     _check_ranges(values)
     return values
@@ -136,17 +157,10 @@ def values_from_environment(environment: Mapping[str, str]) -> AsteriskValues:
 def render(values: AsteriskValues, target_dir: Path) -> None:
     """Write the configuration into `target_dir`, which then holds no other `.conf` file.
 
-    The directory and the files are readable for their owner only: they contain the ARI password.
+    What is the operator's own is in `target_dir/custom`, which is left alone. The directory and the
+    files are readable for their owner only: they contain passwords.
     """
-    target_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target_dir.chmod(0o700)
-    for old in target_dir.glob("*.conf"):
-        old.unlink()
-    for template in sorted(TEMPLATES.glob("*.conf")):
-        text = ConfTemplate(template.read_text()).substitute(values.substitutions())
-        target = target_dir / template.name
-        target.touch(mode=0o600)
-        target.write_text(text)
+    render_files(values.templates(), values.substitutions(), target_dir)
     music_dir = target_dir / Path(HOLD_MUSIC_DIR).name
     music_dir.mkdir(mode=0o700, exist_ok=True)
     hold_music.write(music_dir / "chord.wav")
@@ -178,63 +192,6 @@ def _text(ports: tuple[int, int]) -> str:
     return f"{ports[0]}..{ports[1]}"
 
 
-def _port(environment: Mapping[str, str], name: str, default: int) -> int:
-    text = environment.get(name) or str(default)
-    if not text.isascii() or not text.isdigit() or int(text) not in PORTS:
-        raise ConfigurationError(
-            f"{name} is {text!r}: it must be a port from {PORTS.start} to {PORTS.stop - 1}"
-        )
-    return int(text)
-
-
-def _seconds(environment: Mapping[str, str], name: str, default: int) -> int:
-    text = environment.get(name) or str(default)
-    if not text.isascii() or not text.isdigit() or int(text) not in WAITS:
-        raise ConfigurationError(
-            f"{name} is {text!r}: it must be a whole number from 0 to {WAITS.stop - 1}"
-        )
-    return int(text)
-
-
-def _word(environment: Mapping[str, str], name: str, default: str) -> str:
-    """A name that is also safe as a section name and as an argument in the dialplan."""
-    text = environment.get(name) or default
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
-        raise ConfigurationError(
-            f"{name} is {text!r}: it must be 1 to 64 letters, digits, '-' or '_'"
-        )
-    return text
-
-
-def _choice(environment: Mapping[str, str], name: str, allowed: tuple[str, ...]) -> str:
-    """One of a few words; the first is the default."""
-    text = environment.get(name) or allowed[0]
-    if text not in allowed:
-        raise ConfigurationError(f"{name} is {text!r}: it must be {' or '.join(allowed)}")
-    return text
-
-
-def _directory(environment: Mapping[str, str], name: str, default: str) -> str:
-    text = environment.get(name) or default
-    if not re.fullmatch(r"/[A-Za-z0-9_./-]{1,255}", text):
-        raise ConfigurationError(
-            f"{name} is {text!r}: it must be an absolute path of letters, digits, '.', '_' and '-'"
-        )
-    return text
-
-
-def _secret(environment: Mapping[str, str], name: str) -> str:
-    """A value of a `.conf` file, where `;` begins a comment and `\\` escapes. Never in an error."""
-    text = environment.get(name, "")
-    if not text:
-        raise ConfigurationError(f"{name} is not set: it must hold a password for ARI")
-    if not re.fullmatch(r"[!-~]+", text) or set(text) & set(";\\"):
-        raise ConfigurationError(
-            f"{name} (not shown) must be printable ASCII without blanks, ';' and '\\'"
-        )
-    return text
-
-
 def _host_and_port(ari_base: str) -> tuple[str, int]:
     """The address that Asterisk's HTTP server binds, from ARI's URL."""
     allowed = "it must be http://HOST:PORT with a loopback address, e.g. http://127.0.0.1:8088"
@@ -249,3 +206,26 @@ def _host_and_port(ari_base: str) -> tuple[str, int]:
     if url.scheme != "http" or not loopback or port not in PORTS:
         raise problem
     return host, port
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+
+    def write(environment: Environment, target_dir: Path) -> None:
+        render(values_from_environment(environment), target_dir)
+
+    code = run_command("deploy.asterisk_config", __doc__, write, arguments)
+    if code == 0 and (warning := complaint_about_version(_installed_version())):
+        sys.stderr.write(f"{warning}\n")
+    return code
+
+
+def _installed_version() -> str:
+    """What `asterisk -V` prints on this machine; empty where there is no Asterisk."""
+    if (program := shutil.which("asterisk")) is None:
+        return ""
+    return subprocess.run([program, "-V"], capture_output=True, text=True).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""A root file system with Asterisk and SIPp, for machines without Docker.
+"""A root file system with Asterisk, SIP clients and Kamailio, for machines without Docker.
 
 `python -m deploy.asterisk_rootfs` builds it with debootstrap from Debian testing, which takes about
 a minute, into a cache folder outside of the checkout; `--check` only says how things stand.
@@ -7,6 +7,7 @@ The Asterisk in it is for tests and for trying things out: it is as new as the d
 
 import argparse
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,7 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-PACKAGES = ("asterisk", "sip-tester", "procps", "iproute2")
+PACKAGES = (
+    *("asterisk", "procps", "iproute2"),
+    *("sip-tester", "baresip-core"),  # clients
+    *("kamailio", "kamailio-tls-modules"),
+)
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # Tried in a mount namespace of its own, so nothing of it stays.
@@ -38,8 +43,12 @@ def cache_dir() -> Path:
 
 
 def rootfs_dir() -> Path:
-    """Where the root file system is, or will be once it is built."""
-    return cache_dir() / "asterisk-testing"
+    """Where the root file system is, or will be once it is built.
+
+    Other packages make another directory: a checkout that wants the old one may be running.
+    """
+    contents = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
+    return cache_dir() / f"asterisk-testing-{contents}"
 
 
 def obstacle() -> str | None:
@@ -144,7 +153,7 @@ def _debootstrap(directory: Path, log: Path) -> None:
         [*build, *verify, "testing", str(directory), _debian_mirror()],
         ["chroot", str(directory), "apt-get", "clean"],
         ["chroot", str(directory), "asterisk", "-V"],
-        ["chroot", str(directory), "sh", "-c", "command -v sipp"],
+        ["chroot", str(directory), "sh", "-c", "command -v sipp baresip kamailio"],
     ]
     with log.open("w") as output:
         for command in commands:

@@ -29,9 +29,7 @@ from deploy.asterisk_config import (
     values_from_environment,
 )
 from deploy.asterisk_rootfs import RootfsError, cache_dir, ensure_rootfs
-
-CANNOT_START = 78
-"""Exit code when a start would fail again in the same way (EX_CONFIG in sysexits.h)."""
+from deploy.conf_files import CANNOT_START
 
 PID_FILE = "asterisk.pid"
 
@@ -137,11 +135,14 @@ def _running_pid(instance: Path) -> int:
 
 def _require_free_ports(values: AsteriskValues) -> None:
     """Refuse to start on taken ports: Asterisk would only log an error and run without them."""
-    listeners = (
-        ("ARI_BASE", socket.SOCK_STREAM, values.http_host, values.http_port),
-        ("SIP_PORT", socket.SOCK_DGRAM, values.sip_host, values.sip_port),
+    trunk = values.trunk
+    sip = (
+        ("SIP_TLS_PORT", socket.SOCK_STREAM, trunk.host, trunk.port)
+        if trunk
+        else ("SIP_PORT", socket.SOCK_DGRAM, values.sip_host, values.sip_port)
     )
-    for variable, kind, host, port in listeners:
+    ari = ("ARI_BASE", socket.SOCK_STREAM, values.http_host, values.http_port)
+    for variable, kind, host, port in (ari, sip):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family, kind) as trial:
             if kind == socket.SOCK_STREAM:

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,13 +30,22 @@ class AsteriskInstance:
     """One Asterisk: its addresses, its credentials and its life.
 
     Everything about it is under `directory`; what it prints is in `directory/asterisk.log`.
-    `stop` or `kill` ends it; as a context manager it starts and stops.
+    `stop` or `kill` ends it; as a context manager it starts and stops. `settings` are environment
+    variables that differ from its own; `enter` makes its command line one that runs elsewhere.
     """
 
     def __init__(
-        self, directory: Path, *, rtp_ports: range = range(10000, 20000), app: str = "voice-agent"
+        self,
+        directory: Path,
+        *,
+        rtp_ports: range = range(10000, 20000),
+        app: str = "voice-agent",
+        settings: Mapping[str, str] | None = None,
+        enter: Callable[[Sequence[str]], list[str]] = list,
     ) -> None:
         self.directory = directory
+        self.settings = dict(settings or {})
+        self._enter = enter
         self.rtp_ports = rtp_ports
         self.http_port = free_port(socket.SOCK_STREAM)
         self.sip_port = free_port(socket.SOCK_DGRAM)
@@ -58,6 +67,7 @@ class AsteriskInstance:
             "AGENT_WAIT_SECONDS": "0",
             "ASTERISK_RTP_START": str(self.rtp_ports.start),
             "ASTERISK_RTP_END": str(self.rtp_ports.stop - 1),
+            **self.settings,
         }
 
     def sip_uri(self, number: str = "+15551234567") -> str:
@@ -75,7 +85,7 @@ class AsteriskInstance:
         command = [sys.executable, "-m", "deploy.run_asterisk", "--instance", str(self.directory)]
         with (self.directory / "asterisk.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command,
+                self._enter(command),
                 cwd=CHECKOUT,
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,

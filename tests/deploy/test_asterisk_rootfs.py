@@ -100,20 +100,20 @@ def test_a_broken_build_is_not_kept(broken_build: dict[str, str], tmp_path: Path
     assert failed.returncode == 1
     assert "debootstrap failed" in failed.stderr
     assert "E: the mirror has gone away" in failed.stderr
-    assert names(tmp_path) == ["asterisk-testing.lock", "asterisk-testing.log"]
+    assert names(tmp_path) == [f"{rootfs_dir().name}{kept}" for kept in (".lock", ".log")]
 
 
 def test_builders_wait_for_each_other(broken_build: dict[str, str], tmp_path: Path) -> None:
     """Two at once, and the ruins of a third that was killed: nothing half-built is left."""
     if problem := obstacle():
         pytest.skip(problem)
-    ruins = tmp_path / "open-telephony-stack" / "asterisk-testing.building-killed" / "usr"
+    ruins = tmp_path / "open-telephony-stack" / f"{rootfs_dir().name}.building-killed" / "usr"
     ruins.mkdir(parents=True)
     with ThreadPoolExecutor() as pool:
         failed = list(pool.map(run, [broken_build, broken_build]))
     assert [process.returncode for process in failed] == [1, 1]
     assert len((tmp_path / "calls").read_text().splitlines()) == 2
-    assert names(tmp_path) == ["asterisk-testing.lock", "asterisk-testing.log"]
+    assert names(tmp_path) == [f"{rootfs_dir().name}{kept}" for kept in (".lock", ".log")]
 
 
 def test_signatures_are_checked(broken_build: dict[str, str], tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import pytest
 from websockets.sync.client import connect
 
 from deploy.asterisk_rootfs import rootfs_dir
-from deploy.run_asterisk import CANNOT_START, PID_FILE, NotRunningError, cli
+from deploy.conf_files import CANNOT_START
+from deploy.run_asterisk import PID_FILE, NotRunningError, cli
 from loadtest.audio import decode
 from loadtest.recording import dominant_hz
 from tests.asterisk_instance import CHECKOUT, AsteriskInstance, wait_until
@@ -157,13 +158,13 @@ def test_the_agent_gets_the_call_and_gives_it_back(asterisk: AsteriskInstance) -
 
 
 def test_calls_end_before_the_ports_do(own: AsteriskInstance) -> None:
-    """40 RTP ports are enough for 9 calls and a reserve; the tenth caller gets 503."""
-    own.rtp_ports = range(12000, 12040)
+    """80 RTP ports are enough for 10 calls and a reserve of 40; the next caller gets 503."""
+    own.rtp_ports = range(12000, 12080)
     with own, contextlib.ExitStack() as callers:
         answers = [
-            callers.enter_context(PlainCaller(own.sip_port)).invite().split()[1] for _ in range(10)
+            callers.enter_context(PlainCaller(own.sip_port)).invite().split()[1] for _ in range(11)
         ]
-    assert answers == ["200"] * 9 + ["503"]
+    assert answers == ["200"] * 10 + ["503"]
 
 
 def test_a_stranger_is_refused(asterisk: AsteriskInstance) -> None:

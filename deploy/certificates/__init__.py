@@ -1,0 +1,1 @@
+"""Certificates of SIP over TLS: renewed while calls go on."""
