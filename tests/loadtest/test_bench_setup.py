@@ -105,7 +105,7 @@ def test_what_the_caller_hears_counts_from_the_answer() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--calls", "0"], "--calls is 0, allowed is 1 to 1000"),
+        (["--calls", "0"], "--calls is 0, allowed is 1 to 20000"),
         (["--rate", "500"], "--rate is 500.0, allowed is 0.1 to 200"),
         (["--asterisk", "other"], "invalid choice: 'other'"),
     ],

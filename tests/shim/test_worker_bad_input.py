@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from shim.control import CallClosed, StreamEnded, StreamStarted
+from shim.control import CallClosed, StreamEnded, StreamStarted, WorkerStats
 from tests.shim.asterisk_media import assert_continuous
 from tests.shim.harness import WorkerHarness
 from tests.shim.polling import until
@@ -176,7 +176,13 @@ async def test_compressed_frames_are_bad_messages() -> None:
         worker = await harness.spawn()
         before = worker.memory_bytes("VmHWM")
         leg = harness.start_call(worker, voice.url)
-        await until(lambda: "bad_message_json" in worker.log, "the warning")
+        await until(
+            lambda: any(
+                stats.totals.stats.bad_messages == 4 for stats in worker.link.of(WorkerStats)
+            ),
+            "all four are counted",
+        )
+        assert worker.log.count("bad_message_json") == 1
         harness.end_call(worker, leg)
         [closed] = await worker.wait(CallClosed)
         assert closed.stats.bad_messages == 4

@@ -89,13 +89,14 @@ def longest_gap_ms(stream: list[Passing]) -> float:
     return max(after.at_ns - before.at_ns for before, after in itertools.pairwise(stream)) / 1e6
 
 
-def is_one_stream(stream: list[Passing]) -> bool:
-    """Whether SSRC is one and each packet has the next sequence number (RFC 3550 section 5.1)."""
+def breaks(stream: list[Passing]) -> list[str]:
+    """Where another SSRC, or not the next sequence number, follows (RFC 3550 section 5.1)."""
     packets = [passing.packet for passing in stream]
-    return all(
-        after.ssrc == before.ssrc and after.sequence == (before.sequence + 1) % 65536
+    return [
+        f"{before.ssrc:08x}/{before.sequence} -> {after.ssrc:08x}/{after.sequence}"
         for before, after in itertools.pairwise(packets)
-    )
+        if after.ssrc != before.ssrc or after.sequence != (before.sequence + 1) % 65536
+    ]
 
 
 def missing_frames(stream: list[Passing]) -> int:
