@@ -90,6 +90,7 @@ async def test_workers_of_an_earlier_supervisor_are_adopted() -> None:
     async with PoolRig() as rig:
         await rig.pool.start()
         pids = await rig.ready()
+        processes = [seat.process for slot in rig.pool.slots for seat in slot.seats]
         rig.pool.abandon()
         pool = rig.new_pool()
         await pool.start()
@@ -99,6 +100,9 @@ async def test_workers_of_an_earlier_supervisor_are_adopted() -> None:
         assert ("lost", 0) in rig.owner.heard
         await pool.stop()
         await until(lambda: not rig.alive(), "adopted workers are gone")
+        for process in processes:  # they are this test's children still
+            assert process is not None
+            await process.wait()
 
 
 # Peers that misbehave
