@@ -35,7 +35,7 @@ MAX_CALLS: Final = 1000
 
 
 class ResponseTimes(msgspec.Struct, frozen=True):
-    """What was measured; `agent_cpu` is the voice agent's share of its core while all were up."""
+    """What was measured; `agent_cpu` is the voice agent's share of its core over the whole run."""
 
     calls: int
     turns: int
@@ -98,20 +98,20 @@ def figures(records: Sequence[CallRecord], turns: int, agent_cpu: float) -> Resp
 
 
 async def converse(stack: Stack, calls: int, turns: int) -> ResponseTimes:
-    """Place the calls, and measure the agent between the first answer and the last call's end."""
+    """Place the calls, wait for their ends, and measure the agent meanwhile."""
     said = audio.silence(GREETING_S)
     said += (audio.speech_burst(SPEECH_S) + audio.silence(PAUSE_S)) * turns
     plan = CallPlan(to=stack.sip_uri, audio=said, seconds=len(said) / 8000 + 0.2)
     async with SipPhone() as phone:
+        loop = asyncio.get_running_loop()
+        began, cpu_s = loop.time(), _cpu_s(stack.agent.pid)
         running = []
         for _ in range(calls):
             running.append(asyncio.create_task(phone.call(plan)))
             await asyncio.sleep(1 / CALLS_PER_S)
-        loop = asyncio.get_running_loop()
-        began, cpu_s = loop.time(), _cpu_s(stack.agent.pid)
-        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        records = await asyncio.gather(*running)
         share = (_cpu_s(stack.agent.pid) - cpu_s) / (loop.time() - began)
-        return figures(await asyncio.gather(*running), turns, share)
+        return figures(records, turns, share)
 
 
 def bind(pid: int, cpu: int) -> None:
