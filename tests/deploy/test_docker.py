@@ -149,7 +149,7 @@ def test_where_health_is() -> None:
 
 def test_configuration_is_rendered(tmp_path: Path) -> None:
     """As the container does it, and a bad value is code 78."""
-    command = [sys.executable, "-m", "deploy.render_asterisk", str(tmp_path / "asterisk")]
+    command = [sys.executable, "-m", "deploy.asterisk_config", "--out", str(tmp_path / "asterisk")]
     environment = {**os.environ, "ARI_PASS": "a-password"}
     subprocess.run(command, cwd=CHECKOUT, env=environment, check=True)
     assert "a-password" in (tmp_path / "asterisk/ari.conf").read_text()
