@@ -1,5 +1,6 @@
 """File descriptors run out, for this process and for a while (`RLIMIT_NOFILE`, getrlimit(2))."""
 
+import itertools
 import os
 import resource
 from collections.abc import Iterator
@@ -24,3 +25,9 @@ def fds_left(count: int) -> Iterator[None]:
 def open_fds(pid: int | None = None) -> int:
     """How many file descriptors a process has open; this one if none is named."""
     return len(os.listdir(f"/proc/{pid or 'self'}/fd"))
+
+
+def lowest_free_fd(pid: int) -> int:
+    """The descriptor that a process gets next: with this as its limit it gets none (dup(2))."""
+    taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    return next(number for number in itertools.count() if number not in taken)

@@ -14,7 +14,7 @@ import trustme
 
 from loadtest import recording
 from loadtest.sip_phone import ActiveCall
-from tests.supervisor.few_fds import open_fds
+from tests.supervisor.few_fds import lowest_free_fd
 from tests.supervisor.stack import RunningStack
 from tests.system import callers, wire
 from tests.system.wire import Passing, RtpTap
@@ -89,7 +89,7 @@ async def test_out_of_descriptors_in_a_worker(stack: RunningStack) -> None:
         limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         try:
             for each in (pid, other):
-                resource.prlimit(each, resource.RLIMIT_NOFILE, (open_fds(each), limits[1]))
+                resource.prlimit(each, resource.RLIMIT_NOFILE, (lowest_free_fd(each), limits[1]))
             await stack.check_refused()
         finally:
             for each in (pid, other):
