@@ -2,9 +2,11 @@
 
 import os
 from collections import Counter, defaultdict
+from contextlib import suppress
 
 import pytest
 
+from deploy.asterisk_rootfs import RootfsError, ensure_rootfs, obstacle
 from tests.asterisk_instance import asterisk, asterisk_rootfs
 from tests.prometheus_instance import prometheus_programs
 
@@ -23,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker in REAL:
             if item.get_closest_marker(marker):
                 _marked[marker].add(item.nodeid)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the real Asterisk's root file system before any test: its minutes are no test's."""
+    needed = any(item.get_closest_marker("asterisk") for item in session.items)
+    if needed and not session.config.option.collectonly and obstacle() is None:
+        with suppress(RootfsError):  # the fixture tries again, and fails with it
+            ensure_rootfs()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
