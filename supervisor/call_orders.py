@@ -105,7 +105,8 @@ class CallOrders:
             raise CallRejected(
                 Code.INVALID_TO, 400, f"the target is {target!r}, allowed is context,extension,1"
             )
-        return vb.Dial(dial_target.party("the target", target), timeout_s=RING_S)
+        self._board.guard.check(dial_target.party("the target", target))
+        return vb.Dial(target, timeout_s=RING_S)
 
     # Attended transfer
 

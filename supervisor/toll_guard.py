@@ -94,6 +94,10 @@ class TollGuard:
         self._next_at_s = max(self._next_at_s, now_s) + self._interval_s
         return wait_s
 
+    def check(self, target: str) -> None:
+        """Raises CallRejected if it may not be called at all."""
+        self._prefix_of(target)
+
     def adopt(self, sid: str, target: str, begun_s: float) -> None:
         """Count a call that an earlier process has placed."""
         for prefix in self._prefixes:

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 PATTERNS: Final = {
-    "phone number": re.compile(r"(?<![\w+.-])\+[1-9][0-9]{7,14}(?![0-9A-Za-z])"),
+    "phone number": re.compile(r"(?<![\w+.-])\+[1-9][0-9]{6,14}(?![0-9A-Za-z])"),
     "SIP or tel address with a number": re.compile(r"\b(?:sips?|tel):\+?[0-9]{7,15}\b", re.I),
     "number under a caller's key": re.compile(
         r"""["']?\b(?:from|to|caller|called|caller_?id|number|ani|dnis)["']?\s*[=:]\s*["']?"""
@@ -21,7 +21,7 @@ PATTERNS: Final = {
         r"""["']?\b(?:transcript|transcription|utterance)["']?\s*[=:]\s*["'][^"']""", re.I
     ),
 }
-"""E.164 allows 15 digits; fewer than 8 with a plus are no public number anywhere."""
+"""E.164 allows 15 digits; fewer than 7 with a plus are no public number anywhere."""
 
 
 class PhiFacts(Struct, frozen=True):

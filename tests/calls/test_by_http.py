@@ -140,6 +140,22 @@ async def test_recording_that_is_off_is_refused() -> None:
         await rig.until_empty()
 
 
+async def test_a_transfer_to_a_forbidden_number_is_refused() -> None:
+    """At once, so that the call goes on as it was."""
+    async with phone_rig() as rig, http_of(rig) as http:
+        rig.phone.callee = CalleePlan(audio=tone(400), audio_loop=True)
+        call = await rig.create()
+        party = await rig.taken()
+        await rig.until_hears(party, 400)
+        body = {"target": "+4930123456"}
+        async with http.post(f"/calls/{call.sid}/transfer", json=body) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (403, 21215)
+        await rig.until_hears(party, 400)
+        party.hang_up()
+        await rig.until_status(call.sid, CallStatus.COMPLETED)
+        await rig.until_empty()
+
+
 async def order(http: aiohttp.ClientSession, sid: str, operation: str, **body: object) -> None:
     """One of our own operations, which must succeed."""
     async with http.post(f"/calls/{sid}/{operation}", json=body) as answer:
