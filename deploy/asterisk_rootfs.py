@@ -5,17 +5,15 @@ a minute, into a cache folder outside of the checkout; `--check` only says how t
 The Asterisk in it is for tests and for trying things out: it is as new as the day it was built.
 """
 
-import argparse
-import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from deploy.cache import CacheError, cache_dir, last_line, locked, run_command
 
 PACKAGES = (
     *("asterisk", "procps", "iproute2"),
@@ -32,14 +30,8 @@ mount -t overlay -o "lowerdir=$0/lower,upperdir=$0/upper,workdir=$0/work" overla
 """
 
 
-class RootfsError(Exception):
+class RootfsError(CacheError):
     """The root file system can't be built; the text says why."""
-
-
-def cache_dir() -> Path:
-    """Where built things are kept: in $OTS_CACHE, else $XDG_CACHE_HOME, else ~/.cache."""
-    base = os.environ.get("OTS_CACHE") or os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "open-telephony-stack"
 
 
 def rootfs_dir() -> Path:
@@ -85,7 +77,7 @@ def _obstacle_to_running() -> str | None:
             text=True,
         )
     if tried.returncode != 0:
-        return f"No real Asterisk without the right to mount: {_last_line(tried.stderr)}"
+        return f"No real Asterisk without the right to mount: {last_line(tried.stderr)}"
     return None
 
 
@@ -115,19 +107,6 @@ def _debian_mirror() -> str:
             " or has not been updated yet (apt-get update)."
         )
     return mirrors[0]
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path`; the kernel releases it however its holders end.
-
-    Child processes started with `close_fds=False` hold it too: a debootstrap whose parent was
-    killed still keeps others out.
-    """
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        os.set_inheritable(lock.fileno(), True)
-        yield
 
 
 def _build(target: Path) -> None:
@@ -166,31 +145,17 @@ def _debootstrap(directory: Path, log: Path) -> None:
                 close_fds=False,  # see locked
             )
             if ended.returncode != 0:
-                why = _last_line(log.read_text(errors="replace"))
+                why = last_line(log.read_text(errors="replace"))
                 raise RootfsError(f"{command[0]} failed (log in {log}): {why}")
-
-
-def _last_line(text: str) -> str:
-    return next(reversed(text.strip().splitlines()), "no output").strip()
 
 
 def main() -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.asterisk_rootfs", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="build nothing, only say what is")
-    arguments = parser.parse_args()
-    try:
-        if not arguments.check:
-            ensure_rootfs()
-        problem = obstacle()
-    except RootfsError as error:
-        problem = str(error)
-    if problem:
-        sys.stderr.write(f"{problem}\n")
-        return 1
-    built = "built" if rootfs_dir().is_dir() else "not built yet"
-    sys.stdout.write(f"{rootfs_dir()}: {built}\n")
-    return 0
+    return run_command("deploy.asterisk_rootfs", __doc__, ensure_rootfs, obstacle, _state)
+
+
+def _state() -> str:
+    return f"{rootfs_dir()}: {'built' if rootfs_dir().is_dir() else 'not built yet'}"
 
 
 if __name__ == "__main__":

@@ -5,20 +5,19 @@ its signature) and unpacks it into the cache folder, where nothing starts by its
 says how things stand. Programs on PATH are as good and are taken first.
 """
 
-import argparse
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from deploy.asterisk_rootfs import cache_dir, locked
+from deploy.cache import CacheError, cache_dir, last_line, locked, run_command
 
 PACKAGE = "prometheus"
 PROGRAMS = ("prometheus", "promtool")
 
 
-class PrometheusError(Exception):
+class PrometheusError(CacheError):
     """Prometheus can't be had here; the text says why."""
 
 
@@ -76,26 +75,18 @@ def _unpack(target: Path) -> None:
 def _run(command: list[str], directory: str) -> None:
     ended = subprocess.run(command, cwd=directory, capture_output=True, text=True)
     if ended.returncode != 0:
-        why = next(reversed(ended.stderr.strip().splitlines()), "no output")
+        why = last_line(ended.stderr)
         raise PrometheusError(f"No Prometheus: {command[0]} failed: {why}")
 
 
 def main() -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.prometheus_package")
-    parser.add_argument("--check", action="store_true", help="fetch nothing, only say what is")
-    arguments = parser.parse_args()
-    try:
-        if not arguments.check:
-            ensure_prometheus()
-        problem = obstacle()
-    except PrometheusError as error:
-        problem = str(error)
-    if problem:
-        sys.stderr.write(f"{problem}\n")
-        return 1
-    sys.stdout.write(f"{programs_dir()}: {'there' if _is_there() else 'not there yet'}\n")
-    return 0
+    module = "deploy.prometheus_package"
+    return run_command(module, __doc__, ensure_prometheus, obstacle, _state)
+
+
+def _state() -> str:
+    return f"{programs_dir()}: {'there' if _is_there() else 'not there yet'}"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ from deploy.asterisk_config import (
     render,
     values_from_environment,
 )
-from deploy.asterisk_rootfs import RootfsError, cache_dir, ensure_rootfs
+from deploy.asterisk_rootfs import RootfsError, ensure_rootfs
+from deploy.cache import cache_dir
 from deploy.conf_files import CANNOT_START
 
 PID_FILE = "asterisk.pid"

@@ -29,7 +29,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import msgspec
 import trustme
 import uvloop
 
@@ -50,6 +49,7 @@ from loadtest.bench_programs import (
     raise_fd_limit,
     rss_kb,
 )
+from loadtest.command_line import check_ranges, write_json
 
 MAX_CALLS: Final = 1200
 """So that all ports from 30,000 on are below Linux's ephemeral ones, which begin at 32,768."""
@@ -132,6 +132,27 @@ async def _voice_server(directory: Path, *, tls: bool) -> AsyncIterator[tuple[in
         yield int((await server.hear()).removeprefix("port ")), str(ca_file) if tls else ""
 
 
+def add_run_options(parser: argparse.ArgumentParser, calls: int) -> None:
+    """What every measurement of a worker can be told; `calls` is the default."""
+    parser.add_argument("--calls", type=int, default=calls)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before it counts")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--port", type=int, default=30000, help="first of the UDP ports")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+
+
+def run_ranges(options: argparse.Namespace) -> list[tuple[str, float, float, float]]:
+    """What is allowed of those, for `check_ranges`."""
+    return [
+        ("--calls", options.calls, 1, MAX_CALLS),
+        ("--seconds", options.seconds, 0.5, 3600),
+        ("--warm-up", options.warm_up, 0, 600),
+        ("--rounds", options.rounds, 1, 99),
+        ("--port", options.port, 1024, 60000),
+    ]
+
+
 def run_of(arguments: Sequence[str] | None, cpus: int) -> tuple[Run, Path | None]:
     """What the command line asks for, and where the figures go; bad values end the program."""
     parser = argparse.ArgumentParser(
@@ -139,30 +160,16 @@ def run_of(arguments: Sequence[str] | None, cpus: int) -> tuple[Run, Path | None
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--calls", type=int, default=300)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before it counts")
+    add_run_options(parser, calls=300)
     parser.add_argument("--tls", action="store_true", help="wss:// (the floor is left out)")
     parser.add_argument("--workers", type=int, default=1, help="of ours, one per CPU")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--port", type=int, default=30000, help="first of the UDP ports")
     parser.add_argument("--only", default=",".join(NAMES), help="default: %(default)s")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args(arguments)
     only = tuple(options.only.split(","))
     for name in only:
         if name not in NAMES:
             parser.error(f"--only has {name!r}, allowed is some of {','.join(NAMES)}")
-    for flag, value, least, most in (
-        ("--calls", options.calls, 1, MAX_CALLS),
-        ("--seconds", options.seconds, 0.5, 3600),
-        ("--warm-up", options.warm_up, 0, 600),
-        ("--workers", options.workers, 1, cpus),
-        ("--rounds", options.rounds, 1, 99),
-        ("--port", options.port, 1024, 60000),
-    ):
-        if not least <= value <= most:
-            parser.error(f"{flag} is {value}, allowed is {least} to {most}")
+    check_ranges(parser, *run_ranges(options), ("--workers", options.workers, 1, cpus))
     run = Run(
         calls=options.calls,
         seconds=options.seconds,
@@ -216,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print("\n".join(table(comparison)))
     if json_path is not None:
-        json_path.write_bytes(msgspec.json.format(msgspec.json.encode(comparison)) + b"\n")
+        write_json(json_path, comparison)
     return 1 if comparison.fell_behind else 0
 
 

@@ -27,6 +27,7 @@ from loadtest.bench import MAX_CALLS, bench, leave_to_workers, run_to_end
 from loadtest.bench_contenders import TEXTBOOK_MOST
 from loadtest.bench_figures import NAMES, Comparison, Measured, Run, table
 from loadtest.bench_programs import BenchError
+from loadtest.command_line import write_json
 
 COUNTS: Final = "1,10,50,100,200,300,600"
 INK, FAINT = "#1f2933", "#9aa5b1"
@@ -135,8 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if options.json is not None:
-        content = msgspec.json.format(msgspec.json.encode(comparisons))
-        options.json.write_bytes(content + b"\n")
+        write_json(options.json, comparisons)
     draw(options.to, comparisons)
     print(f"wrote {os.fspath(options.to)}")
     return 0

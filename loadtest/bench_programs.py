@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from deploy.asterisk_rootfs import cache_dir
+from deploy.cache import cache_dir
 
 SOURCES: Final = Path(__file__).parent / "c"
 CHECKOUT: Final = Path(__file__).parents[1]

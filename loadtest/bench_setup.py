@@ -37,6 +37,7 @@ import uvloop
 from deploy.asterisk_rootfs import obstacle
 from loadtest import audio
 from loadtest.bench_programs import raise_fd_limit
+from loadtest.command_line import check_ranges, write_json
 from loadtest.phone_plan import CallPlan, CallRecord
 from loadtest.recording import first_sound_ns
 from loadtest.sip_phone import SipPhone
@@ -248,13 +249,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--asterisk", choices=("real", "stand-in"), default="real")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args(arguments)
-    for flag, value, least, most in (
+    check_ranges(
+        parser,
         ("--calls", options.calls, 1, MAX_CALLS),
         ("--rate", options.rate, 0.1, MAX_RATE),
         ("--hold", options.hold, 0.5, 600),
-    ):
-        if not least <= value <= most:
-            parser.error(f"{flag} is {value}, allowed is {least} to {most}")
+    )
     if options.asterisk == "real" and (problem := obstacle()):
         parser.error(f"--asterisk is real: {problem} Allowed here is stand-in.")
     raise_fd_limit()
@@ -265,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print("\n".join(figures.lines()))
     if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+        write_json(options.json, figures)
     return 0 if figures.ok else 1
 
 

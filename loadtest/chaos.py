@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-import msgspec
 import uvloop
 
 from loadtest import audio
 from loadtest.chaos_report import CallOutcome, Fault, lines, summarize
+from loadtest.command_line import write_json
 from loadtest.phone_plan import CallPlan, CallRecord
 from loadtest.sip_phone import SipPhone
 from loadtest.stack import Stack, StackError
@@ -176,7 +176,7 @@ async def _run(options: argparse.Namespace) -> int:
     report = summarize(chaos.outcomes, chaos.faults, leaks)
     print("\n".join(lines(report)))
     if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+        write_json(options.json, report)
     return 0 if report.ok else 1
 
 

@@ -22,6 +22,8 @@ import numpy as np
 import uvloop
 
 from loadtest import audio
+from loadtest.bench_programs import cpu_ns, pin
+from loadtest.command_line import write_json
 from loadtest.phone_plan import CallPlan, CallRecord
 from loadtest.recording import continuity, first_sound_ns
 from loadtest.sip_phone import SipPhone
@@ -104,26 +106,14 @@ async def converse(stack: Stack, calls: int, turns: int) -> ResponseTimes:
     plan = CallPlan(to=stack.sip_uri, audio=said, seconds=len(said) / 8000 + 0.2)
     async with SipPhone() as phone:
         loop = asyncio.get_running_loop()
-        began, cpu_s = loop.time(), _cpu_s(stack.agent.pid)
+        began, used_ns = loop.time(), cpu_ns(stack.agent.pid)
         running = []
         for _ in range(calls):
             running.append(asyncio.create_task(phone.call(plan)))
             await asyncio.sleep(1 / CALLS_PER_S)
         records = await asyncio.gather(*running)
-        share = (_cpu_s(stack.agent.pid) - cpu_s) / (loop.time() - began)
+        share = (cpu_ns(stack.agent.pid) - used_ns) / 1e9 / (loop.time() - began)
         return figures(records, turns, share)
-
-
-def bind(pid: int, cpu: int) -> None:
-    """Bind a process, all its threads, to one CPU."""
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {cpu})
-
-
-def _cpu_s(pid: int) -> float:
-    """CPU time of a process so far, user and system (proc_pid_stat(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:
@@ -141,11 +131,11 @@ def main() -> int:
     if not 1 <= options.calls <= MAX_CALLS or options.turns < 1:
         parser.error(f"allowed are 1 to {MAX_CALLS} calls, and 1 turn or more")
     with Stack(real=options.asterisk == "real") as stack:
-        bind(stack.agent.pid, max(os.sched_getaffinity(0)))
+        pin(stack.agent.pid, {max(os.sched_getaffinity(0))})
         times = uvloop.run(converse(stack, options.calls, options.turns))
     print(times)
     if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(times)) + b"\n")
+        write_json(options.json, times)
     return 1 if times.unanswered or times.lost else 0
 
 

@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable
 from ipaddress import AddressValueError, IPv4Address
 from socket import AF_INET, SOCK_DGRAM, gaierror
-from typing import Any
 
 from msgspec.structs import replace
 
+from loadtest.call_in_progress import CallInProgress
 from loadtest.phone_media import Address, PhoneMedia
-from loadtest.phone_plan import CallPlan, CallRecord, Outcome, Party
+from loadtest.phone_plan import CallPlan, CallRecord, Outcome
 from loadtest.phone_rtp import telephone_event
-from loadtest.recording import ReceivedPacket
 from loadtest.sdp import Sdp, answer_sdp, parse_sdp
 from loadtest.sip_dialog import Dialog, ack_of, cancel_of, dialog_of_caller
 from loadtest.sip_line import GIVE_UP_IN_T1, SipLine
@@ -26,7 +25,7 @@ ALLOW = ("Allow", "INVITE, ACK, BYE, CANCEL, OPTIONS")
 SDP_TYPE = ("Content-Type", "application/sdp")
 
 
-class ActiveCall:
+class ActiveCall(CallInProgress):
     """A call in progress; `SipPhone.start` makes it. `record` is the task that gives its record.
 
     `record` raises SipError when the far end breaks the protocol or its name cannot be resolved,
@@ -43,49 +42,25 @@ class ActiveCall:
         uri_parts(plan.to)
         for _, digit in plan.digits:
             telephone_event(digit)
-        loop = asyncio.get_running_loop()
-        self.call_id = f"{secrets.token_hex(12)}@{line.address[0]}"
+        call_id = f"{secrets.token_hex(12)}@{line.address[0]}"
+        super().__init__(call_id, media, keep_packets=plan.keep_packets)
         self.tag = secrets.token_hex(6)
-        self._plan, self._line, self._media, self._on_end = plan, line, media, on_end
-        self._leg = media.open_leg(plan.keep_packets, on_error=self.fail)
+        self._plan, self._line, self._on_end = plan, line, on_end
         self._sdp = Sdp(line.address[0], self._leg.port, session_id=secrets.randbits(31))
         self._contact = ("Contact", f"<sip:{plan.from_user}@{line.address[0]}:{line.address[1]}>")
         self._to: Address = ("", 0)
-        self._invited_at = time.monotonic()
-        self._ended_at: float | None = None
-        self._answered: asyncio.Future[float] = loop.create_future()
-        self._ended: asyncio.Future[Party] = loop.create_future()
         self.record = asyncio.create_task(self._run(), name=f"call {self.call_id}")
         # No `finally` in the task: one that is canceled before its first step would not get there.
         self.record.add_done_callback(self._close)
-
-    async def answered(self) -> bool:
-        """Wait for the answer; False when the call ended without one."""
-        either: list[asyncio.Future[Any]] = [self._answered, self.record]
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        return self._answered.done()
 
     def hang_up(self) -> None:
         """End the call: BYE if it is answered, else CANCEL. The record follows."""
         self._end("caller")
 
-    def play(self, audio: bytes, loop: bool = False) -> None:
-        """Say this µ-law audio from the next 20 ms on, in place of what is being said."""
-        self._leg.mouth.play(audio, loop)
-
     def press(self, digit: str) -> None:
         """Press a key now. ValueError for anything but 0-9, *, #, A-D; SipError as for a plan's."""
         self._check_events()
         self._leg.mouth.press(digit)
-
-    def heard_since(self, at_ns: int) -> list[ReceivedPacket]:
-        """The packets that have arrived at or after a time (of `time.monotonic_ns()`)."""
-        return self._leg.ear.heard_since(at_ns)
-
-    def fail(self, error: BaseException) -> None:
-        """End the call because its audio or the phone broke: `record` raises this error."""
-        if not self._ended.done():
-            self._ended.set_exception(error)
 
     def answer(self, request: Request) -> Response:
         """The response to a BYE or a re-INVITE of the far end."""
@@ -99,11 +74,6 @@ class ActiveCall:
             return response_to(request, 488)
         headers = (self._contact, ALLOW, SDP_TYPE)
         return response_to(request, 200, headers=headers, body=self._sdp.encode())
-
-    def _end(self, party: Party) -> None:
-        if not self._ended.done():
-            self._ended.set_result(party)
-            self._ended_at = time.monotonic()
 
     async def _run(self) -> CallRecord:
         self._to = await _resolve(self._plan.to)
@@ -221,27 +191,6 @@ class ActiveCall:
             SDP_TYPE,
         )
         return Request("INVITE", self._plan.to, headers=headers, body=self._sdp.encode())
-
-    def _record(self, outcome: Outcome, status: int) -> CallRecord:
-        leg = self._leg
-        self._media.close_leg(leg)  # what has arrived by now belongs to the call
-        return CallRecord(
-            outcome=outcome,
-            status=status,
-            call_id=self.call_id,
-            invited_at=self._invited_at,
-            answered_at=self._answered.result() if self._answered.done() else None,
-            ended_at=self._ended_at or time.monotonic(),
-            ended_by=self._ended.result() if self._answered.done() else None,
-            packets=leg.ear.packets,
-            received_packets=leg.ear.received,
-            longest_gap_ms=leg.ear.longest_gap_ns / 1e6,
-            stray=leg.ear.stray,
-            sent_packets=leg.sent_packets,
-            first_sent_ns=leg.first_sent_ns,
-            sent_audio=bytes(leg.mouth.said),
-            send_late_max_ms=leg.send_late_max_ns / 1e6,
-        )
 
 
 def media_address(sdp: Sdp) -> Address:

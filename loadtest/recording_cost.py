@@ -25,9 +25,10 @@ from typing import Final
 
 import msgspec
 
-from loadtest.bench import MAX_CALLS, leave_to_workers, measure, run_to_end
+from loadtest.bench import add_run_options, leave_to_workers, measure, run_ranges, run_to_end
 from loadtest.bench_figures import ROWS, Measured, Run, median
 from loadtest.bench_programs import BenchError
+from loadtest.command_line import check_ranges, write_json
 from shim import recording_key_file
 from supervisor import recording_store
 from supervisor.recording_keyring import KeyRing
@@ -128,23 +129,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--calls", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--warm-up", type=float, default=3.0, help="seconds before it counts")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--port", type=int, default=30000, help="first of the UDP ports")
+    add_run_options(parser, calls=100)
     parser.add_argument("--directory", type=Path, help="where to record (default: a temporary one)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args(arguments)
-    for flag, value, least, most in (
-        ("--calls", options.calls, 1, MAX_CALLS),
-        ("--seconds", options.seconds, 0.5, 3600),
-        ("--warm-up", options.warm_up, 0, 600),
-        ("--rounds", options.rounds, 1, 99),
-        ("--port", options.port, 1024, 60000),
-    ):
-        if not least <= value <= most:
-            parser.error(f"{flag} is {value}, allowed is {least} to {most}")
+    check_ranges(parser, *run_ranges(options))
     run = Run(
         calls=options.calls,
         seconds=options.seconds,
@@ -159,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print("\n".join(found.lines()))
     if options.json is not None:
-        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)) + b"\n")
+        write_json(options.json, found)
     return 0 if found.ok else 1
 
 

@@ -14,11 +14,14 @@ import sys
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.request import Request
+
+from aiohttp import encode_basic_auth
 
 from deploy.run_asterisk import NotRunningError, cli
 
@@ -197,8 +200,16 @@ class Stack:
 
     def left_in_asterisk(self) -> dict[str, int]:
         """How many channels and bridges Asterisk has."""
-        base = self.environment["ARI_BASE"]
-        return {kind: len(self._ari(f"{base}/ari/{kind}")) for kind in ("channels", "bridges")}
+        return {kind: len(self.ask_ari("GET", f"/{kind}")) for kind in ("channels", "bridges")}
+
+    def ask_ari(self, method: str, path: str, **query: str) -> Any:
+        """A request to ARI, as from another program; the answer's JSON, None if there is none."""
+        login = encode_basic_auth(self.environment["ARI_USER"], self.environment["ARI_PASS"])
+        url = f"{self.environment['ARI_BASE']}/ari{path}?{urllib.parse.urlencode(query)}"
+        request = urllib.request.Request(url, method=method, headers={"Authorization": login})
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            body = answer.read()
+        return json.loads(body) if body else None
 
     def cli(self, command: str) -> str:
         """Ask the real Asterisk's console."""
@@ -218,15 +229,6 @@ class Stack:
                 raise StackError(f"after {seconds:g} s: {what}\n{logs}")
             time.sleep(POLL_S)
 
-    def _ari(self, url: str) -> list[Any]:
-        user, password = self.environment["ARI_USER"], self.environment["ARI_PASS"]
-        manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-        manager.add_password(None, url, user, password)
-        opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
-        with opener.open(url, timeout=5) as answer:
-            content: list[Any] = json.load(answer)
-        return content
-
     def _asterisk_is_up(self) -> bool:
         _ = self.asterisk.pid
         if not self.real:
@@ -238,7 +240,7 @@ class Stack:
 
     def _ari_answers(self) -> bool:
         try:
-            self._ari(f"{self.environment['ARI_BASE']}/ari/channels")
+            self.ask_ari("GET", "/channels")
         except urllib.error.URLError:
             return False  # not yet
         return True

@@ -10,7 +10,7 @@ import msgspec
 import picows
 
 from shim.agent_link import AgentLink, LinkListener
-from shim.twilio_signature import sign_url
+from shim.twilio_signature import sign
 
 READ_BUFFER_BYTES: Final = 4 * 1024
 START_SPACING_S: Final = 0.002
@@ -93,7 +93,7 @@ class LinkOpener:
     def _headers(self, url: str) -> dict[str, str]:
         headers = {"User-Agent": USER_AGENT}
         if self._settings.auth_token:
-            headers["X-Twilio-Signature"] = sign_url(self._settings.auth_token, url)
+            headers["X-Twilio-Signature"] = sign(self._settings.auth_token, url)
         if self._settings.bearer_token:
             headers["Authorization"] = f"Bearer {self._settings.bearer_token}"
         return headers

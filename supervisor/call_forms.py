@@ -4,14 +4,12 @@ https://www.twilio.com/docs/voice/twiml#request-parameters, …/voice/api/call-r
 and …/usage/security#validating-requests.
 """
 
-import base64
-import hashlib
-import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Final
 
+from shim import twilio_signature
 from supervisor.phone_call import CallStatus, PhoneCall
 
 API_VERSION: Final = "2010-04-01"
@@ -81,9 +79,8 @@ def duration_s(call: PhoneCall) -> int:
 
 def sign(auth_token: str, url: str, form: Mapping[str, str]) -> str:
     """X-Twilio-Signature of a request with form parameters (none for GET)."""
-    text = url + "".join(name + form[name] for name in sorted(form))
-    digest = hmac.new(auth_token.encode(), text.encode(), hashlib.sha1).digest()
-    return base64.b64encode(digest).decode("ascii")
+    parameters = "".join(name + form[name] for name in sorted(form))
+    return twilio_signature.sign(auth_token, url + parameters)
 
 
 def outcome(cause: int, *, answered: bool, timed_out: bool) -> CallStatus:

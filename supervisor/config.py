@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -179,9 +180,9 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
         except ValueError as error:
             raise ConfigError(f"OUTBOUND_PREFIXES has {error}") from error
 
-    def hosts(self) -> AllowedHosts:
+    def hosts(self, routes: Mapping[str, Route]) -> AllowedHosts:
         """Whom webhooks may go to: WEBHOOK_HOSTS, and the hosts of our own URLs."""
-        scripts = [route.script for route in self.routes().values() if route.script]
+        scripts = [route.script for route in routes.values() if route.script]
         urls = [url for script in scripts for url in (script.url, script.fallback_url)]
         streams = (self.ecs_media_wss_url, self.ecs_media_wss_fallback_url)
         return read_hosts(self.webhook_hosts, [*urls, *streams])

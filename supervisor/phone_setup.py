@@ -22,7 +22,8 @@ def phone_calls(
     control: CallControl,
 ) -> AllPhoneCalls:
     """The phone calls; have their `resumption` load before Asterisk is listened to."""
-    webhooks = Webhooks(config.hosts(), config.twilio_auth_token)
+    settings = phone_settings(config)
+    webhooks = Webhooks(config.hosts(settings.routes), config.twilio_auth_token)
     sounds_dir = Path(config.sounds_dir) if config.sounds_dir else None
     lines = Lines(
         ari=ari,
@@ -35,7 +36,7 @@ def phone_calls(
         account_sid=config.twilio_account_sid,
         can_record=bool(config.recording_dir),
     )
-    return AllPhoneCalls(phone_settings(config), Switchboard(lines), control)
+    return AllPhoneCalls(settings, Switchboard(lines), control)
 
 
 def phone_settings(config: SupervisorConfig) -> PhoneSettings:

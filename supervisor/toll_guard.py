@@ -100,20 +100,21 @@ class TollGuard:
 
     def adopt(self, sid: str, target: str, begun_s: float) -> None:
         """Count a call that an earlier process has placed."""
-        for prefix in self._prefixes:
-            if target.startswith(prefix.digits):
-                self._begun[prefix.digits].append(begun_s)
-                self._up[sid] = prefix.digits
-                return
+        if prefix := self._find(target):
+            self._begun[prefix.digits].append(begun_s)
+            self._up[sid] = prefix.digits
 
     def ended(self, sid: str) -> None:
         """A call is over."""
         self._up.pop(sid, None)
 
+    def _find(self, target: str) -> Prefix | None:
+        """The longest prefix of a target."""
+        return next((each for each in self._prefixes if target.startswith(each.digits)), None)
+
     def _prefix_of(self, target: str) -> Prefix:
-        for prefix in self._prefixes:
-            if target.startswith(prefix.digits):
-                return prefix
+        if prefix := self._find(target):
+            return prefix
         if not self._prefixes:
             raise CallRejected(
                 NOT_PERMITTED, 403, "outbound calls are off: OUTBOUND_PREFIXES names no prefix"

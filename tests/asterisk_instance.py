@@ -19,6 +19,7 @@ import pytest
 
 from deploy.asterisk_rootfs import ensure_rootfs, obstacle
 from deploy.run_asterisk import NotRunningError, cli
+from loadtest.stack import free_port
 
 CHECKOUT = Path(__file__).parents[1]
 START_SECONDS = 20.0
@@ -156,14 +157,6 @@ def asterisk(
     """A running Asterisk that all tests share: leave it without channels and bridges."""
     with AsteriskInstance(tmp_path_factory.mktemp("asterisk")) as instance:
         yield instance
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    """A port of 127.0.0.1 that is free at this moment."""
-    with socket.socket(socket.AF_INET, kind) as trial:
-        trial.bind(("127.0.0.1", 0))
-        port: int = trial.getsockname()[1]
-        return port
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, problem: Callable[[], str]) -> None:

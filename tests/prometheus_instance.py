@@ -12,7 +12,8 @@ from typing import Any, Final, Self
 import pytest
 
 from deploy.prometheus_package import ensure_prometheus, obstacle
-from tests.asterisk_instance import CHECKOUT, free_port, wait_until
+from loadtest.stack import free_port
+from tests.asterisk_instance import CHECKOUT, wait_until
 
 CONFIG: Final = CHECKOUT / "deploy" / "prometheus"
 START_S: Final = 30.0

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from deploy.asterisk_version import OLDEST_GOOD
 from deploy.doctor.facts import (
     AriFacts,
     NameFacts,
@@ -20,8 +21,6 @@ SLOW_HANDSHAKE_MS: Final = 1000.0
 FEW_DAYS: Final = 14.0
 DAY_S: Final = 86400.0
 ROOT_SERVER: Final = "A.ROOT-SERVERS.NET"
-FIXED_VERSIONS: Final = {20: (20, 20, 1), 21: (21, 12, 3), 22: (22, 10, 1), 23: (23, 4, 1)}
-"""The first version of each series with the security and bridge fixes that calls here rely on."""
 TAKEN_SHARE: Final = 0.1
 FDS_PER_CALL: Final = 4
 """Of Asterisk: RTP and RTCP of the caller's leg, RTP of the agent's, and a bridge's timer."""
@@ -67,10 +66,10 @@ def _why_old(version: str) -> str:
     if not found:
         return ""
     numbers = tuple(int(number or 0) for number in found.groups())
-    oldest = min(FIXED_VERSIONS)
+    oldest = min(OLDEST_GOOD)
     if numbers[0] < oldest:
         return f"series before {oldest} are not supported any more"
-    fixed = FIXED_VERSIONS.get(numbers[0])
+    fixed = OLDEST_GOOD.get(numbers[0])
     needed = ".".join(map(str, fixed)) if fixed else ""
     return f"{needed} is the first with the fixes we need" if fixed and numbers < fixed else ""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.asterisk_rootfs import cache_dir, obstacle, rootfs_dir
+from deploy.asterisk_rootfs import obstacle, rootfs_dir
+from deploy.cache import cache_dir
 from tests.asterisk_instance import CHECKOUT
 
 NOBODY = 65534

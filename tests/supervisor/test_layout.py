@@ -126,6 +126,7 @@ FROM_SHIM = {
     "shim.recording_format",
     "shim.recording_key_file",
     "shim.recording_keys",
+    "shim.twilio_signature",
 }
 """What the supervisor takes of the worker's package: what they share, and the early check."""
 

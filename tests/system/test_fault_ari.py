@@ -1,22 +1,17 @@
 """Faults between supervisor and Asterisk, on the whole system: rows 15 and 18 to 21."""
 
 import asyncio
-import base64
-import json
 import subprocess
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from loadtest import recording
 from loadtest.stand_in_faults import EventFault, Faults, RestFault
-from loadtest.tcp_proxy import TcpProxy
 from tests.supervisor.stack import FALLBACK_HZ, RunningStack, hears
+from tests.system.proxied_stack import ProxiedStack, proxied_stack
 
 SETUP_TIMEOUT_S = 2
 NOTICED_WITHIN_S = 12.0
@@ -32,25 +27,11 @@ STEPS = [
 ]
 
 
-class ProxiedStack(RunningStack):
-    """The supervisor's connections to ARI go through `proxy`."""
-
-    proxy: TcpProxy
-
-
 @pytest.fixture
 async def proxied(asterisk_rootfs: Path) -> AsyncIterator[ProxiedStack]:
     """The whole system on the real Asterisk, whose ARI comes through a proxy."""
-    running = ProxiedStack(real=True, settings={"SETUP_TIMEOUT": str(SETUP_TIMEOUT_S)})
-    host, _, port = running.environment["ARI_BASE"].removeprefix("http://").partition(":")
-    async with TcpProxy((host, int(port))) as proxy:
-        running.proxy = proxy
-        running.for_supervisor["ARI_BASE"] = f"http://127.0.0.1:{proxy.port}"
-        await asyncio.to_thread(running.__enter__)
-        try:
-            yield running
-        finally:
-            await asyncio.to_thread(running.__exit__)
+    async with proxied_stack(SETUP_TIMEOUT=str(SETUP_TIMEOUT_S)) as running:
+        yield running
     assert "Traceback" not in running.supervisor.log
 
 
@@ -210,26 +191,13 @@ async def test_channels_that_are_no_callers(real: RunningStack) -> None:
     placed = len(real.events("call_placed"))
     async with real.calling() as call:
         await real.until_up()
-        channels = ask(real, "GET", "/channels")
+        channels = real.ask_ari("GET", "/channels")
         (caller,) = (channel for channel in channels if channel["name"].startswith("PJSIP/"))
         spy = {"app": real.environment["ARI_APP"], "spy": "both", "snoopId": "a-spy"}
-        ask(real, "POST", f"/channels/{caller['id']}/snoop", **spy)
+        real.ask_ari("POST", f"/channels/{caller['id']}/snoop", **spy)
         await real.until(lambda: real.left_in_asterisk()["channels"] == 3, "the spy is there")
         await real.until_audio(call)
         assert real.health()["active_sessions"] == 1
         assert len(real.events("call_placed")) == placed + 1
-        ask(real, "DELETE", "/channels/a-spy")
+        real.ask_ari("DELETE", "/channels/a-spy")
     await real.until_idle()
-
-
-def ask(stack: RunningStack, method: str, path: str, **query: str) -> Any:
-    """A request to ARI, as from another program; the answer's JSON, None if there is none."""
-    user, password = stack.environment["ARI_USER"], stack.environment["ARI_PASS"]
-    login = base64.b64encode(f"{user}:{password}".encode()).decode()
-    url = f"{stack.environment['ARI_BASE']}/ari{path}?{urllib.parse.urlencode(query)}"
-    headers = {"Authorization": f"Basic {login}"}
-    with urllib.request.urlopen(
-        urllib.request.Request(url, method=method, headers=headers)
-    ) as answer:
-        body = answer.read()
-    return json.loads(body) if body else None

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from loadtest.phone_plan import CallRecord
-from loadtest.tcp_proxy import TcpProxy
-from tests.supervisor.stack import RunningStack
 from tests.system import callers
+from tests.system.proxied_stack import ProxiedStack, proxied_stack
 
 pytestmark = pytest.mark.asterisk
 
@@ -22,25 +21,11 @@ LARGEST_GAP_MS = 400.0
 must also pass on a busy one, and a call that is not moved at all has a gap of seconds."""
 
 
-class ProxiedStack(RunningStack):
-    """The supervisor's connections to ARI go through `proxy`."""
-
-    proxy: TcpProxy
-
-
 @pytest.fixture
 async def stack(asterisk_rootfs: Path) -> AsyncIterator[ProxiedStack]:
     """The whole system with two workers, whose ARI comes through a proxy."""
-    running = ProxiedStack(real=True, settings={"WORKERS": "2"})
-    host, _, port = running.environment["ARI_BASE"].removeprefix("http://").partition(":")
-    async with TcpProxy((host, int(port))) as proxy:
-        running.proxy = proxy
-        running.for_supervisor["ARI_BASE"] = f"http://127.0.0.1:{running.proxy.port}"
-        await asyncio.to_thread(running.__enter__)
-        try:
-            yield running
-        finally:
-            await asyncio.to_thread(running.__exit__)
+    async with proxied_stack(WORKERS="2") as running:
+        yield running
 
 
 async def during_calls(
