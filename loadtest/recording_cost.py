@@ -30,9 +30,9 @@ from loadtest.bench_figures import ROWS, Measured, Run, median
 from loadtest.bench_programs import BenchError
 from loadtest.command_line import check_ranges, write_json
 from shim import recording_key_file
-from supervisor import recording_store
-from supervisor.recording_keyring import KeyRing
-from supervisor.recording_store import OpenRecording
+from supervisor.recordings import store as recording_store
+from supervisor.recordings.keyring import KeyRing
+from supervisor.recordings.store import OpenRecording
 
 KEY_BYTES: Final = 32
 

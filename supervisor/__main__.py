@@ -17,13 +17,13 @@ from shim import environment, log_setup
 from shim.config import ShimConfig, tls_context
 from shim.control import SOCKET_NAME
 from shim.environment import ConfigError
-from supervisor import recording_keyring
-from supervisor.audit_log import AuditLog
+from supervisor.api.audit_log import AuditLog
+from supervisor.api.doorkeeper import Doorkeeper
+from supervisor.api.server import server_tls
 from supervisor.config import SupervisorConfig, check
-from supervisor.doorkeeper import Doorkeeper
-from supervisor.http_api import server_tls
-from supervisor.media_ports import check_host
+from supervisor.recordings import keyring as recording_keyring
 from supervisor.supervise import Setup, Supervisor, SupervisorFailed
+from supervisor.workers.media_ports import check_host
 
 EXIT_CONFIG: Final = 78
 """EX_CONFIG of sysexits.h: starting again won't help."""

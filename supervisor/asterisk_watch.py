@@ -7,15 +7,15 @@ from typing import Final
 
 import structlog
 
-from supervisor.ari_events import REPLACED, AriError, AriEvent
-from supervisor.ari_link import AriLink, AriSettings
-from supervisor.ari_meaning import Differences, interpret, reconcile
-from supervisor.call_control import CallControl
-from supervisor.call_events import CallerEntered, LegMissing
-from supervisor.call_names import CallNames
-from supervisor.call_state import Leg
-from supervisor.call_table import CallTable
-from supervisor.phone_calls import AllPhoneCalls
+from supervisor.ari.events import REPLACED, AriError, AriEvent
+from supervisor.ari.link import AriLink, AriSettings
+from supervisor.calls.ari_meaning import Differences, interpret, reconcile
+from supervisor.calls.control import CallControl
+from supervisor.calls.events import CallerEntered, LegMissing
+from supervisor.calls.names import CallNames
+from supervisor.calls.state import Leg
+from supervisor.calls.table import CallTable
+from supervisor.phone.phone_calls import AllPhoneCalls
 
 log = structlog.get_logger()
 

@@ -21,7 +21,7 @@ import msgspec
 
 from shim import environment
 from shim.environment import ConfigError
-from supervisor import access, audit_chain
+from supervisor.api import access, audit_chain
 from supervisor.config import TOKEN_FILE, SupervisorConfig
 
 NOT_NEEDED: Final = {"ARI_USER": "none", "ARI_PASS": "none", "ECS_MEDIA_WSS_URL": "none"}

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shim.environment import ConfigError, without_secrets
-from supervisor.access import Credentials, DoorSettings
-from supervisor.admission import ASTERISK_PORTS_PER_CALL
-from supervisor.allowed_hosts import AllowedHosts, read_hosts
-from supervisor.ari_connection import AriSettings
-from supervisor.inbound_routes import Route, RouteError, read_routes
-from supervisor.rate_limit import Rate
-from supervisor.toll_guard import Prefix, read_prefixes
+from supervisor.api.access import Credentials, DoorSettings
+from supervisor.api.rate_limit import Rate
+from supervisor.ari.connection import AriSettings
+from supervisor.phone.allowed_hosts import AllowedHosts, read_hosts
+from supervisor.phone.inbound_routes import Route, RouteError, read_routes
+from supervisor.phone.toll_guard import Prefix, read_prefixes
+from supervisor.workers.admission import ASTERISK_PORTS_PER_CALL
 
 MIN_ASTERISK_PORTS = 2 * ASTERISK_PORTS_PER_CALL
 """For one call; one more is the reserve of admission."""
@@ -82,7 +82,7 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     api_token: Annotated[str, msgspec.Meta(pattern="^([!-~]{16,})?$")] = ""
     """Lets do everything by HTTP; empty: one is made at each start, in RUN_DIR."""
     api_keys_file: str = ""
-    """API keys with roles (`supervisor.access`); empty: there are none."""
+    """API keys with roles (`supervisor.api.access`); empty: there are none."""
     api_requests_per_second: Annotated[float, msgspec.Meta(gt=0, le=10000)] = 50
     """Of each credential in the long run; twice as many at once."""
     audit_log: str = ""

@@ -13,11 +13,11 @@ from prometheus_client.registry import Collector
 
 from shim.control import CallStats
 from shim.histogram import Histogram
-from supervisor.admission import REFUSALS
-from supervisor.ari_connection import BUCKETS_MS, AriCounters
-from supervisor.call_measures import OUTCOME_NAMES, CallMeasures, StreamMeasures
+from supervisor.ari.connection import BUCKETS_MS, AriCounters
+from supervisor.calls.measures import OUTCOME_NAMES, CallMeasures, StreamMeasures
 from supervisor.metric_families import WORKER, Labels, by_label, counter, gauge, histogram, single
 from supervisor.status import WorkerFigures
+from supervisor.workers.admission import REFUSALS
 
 PROJECT: Final = Path(__file__).parents[1] / "pyproject.toml"
 HANDOVERS: Final = ("worker_lost", "worker_replaced", "supervisor_restarted")

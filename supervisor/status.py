@@ -7,10 +7,10 @@ from typing import Any, Final
 from msgspec import Struct
 
 from shim.control import CallFigures, WorkerTotals
-from supervisor.call_measures import POOR_MOS
-from supervisor.call_state import Call, Phase, Presence
-from supervisor.port_table import PortTable
-from supervisor.worker_slot import WorkerSlot
+from supervisor.calls.measures import POOR_MOS
+from supervisor.calls.state import Call, Phase, Presence
+from supervisor.workers.port_table import PortTable
+from supervisor.workers.slot import WorkerSlot
 
 JUDGED_AFTER_FRAMES: Final = 250
 """The quality of a call's first 5 s says little."""

@@ -18,25 +18,25 @@ from shim.environment import ConfigError
 from shim.histogram import LAG_BOUNDS_MS, Histogram
 from shim.port_layout import Shape
 from supervisor import systemd
-from supervisor.admission import Limits
+from supervisor.api.audit_log import AuditLog
+from supervisor.api.doorkeeper import Doorkeeper
+from supervisor.api.server import Answers, HttpApi, server_tls
 from supervisor.asterisk_watch import AsteriskWatch
-from supervisor.audit_log import AuditLog
-from supervisor.call_control import CallControl
-from supervisor.call_names import CallNames, new_sid
-from supervisor.call_state import OnEnd
-from supervisor.call_store import CallStore
-from supervisor.call_table import CallTable, Rules
+from supervisor.calls.control import CallControl
+from supervisor.calls.names import CallNames, new_sid
+from supervisor.calls.state import OnEnd
+from supervisor.calls.table import CallTable, Rules
 from supervisor.config import TOKEN_FILE, SupervisorConfig
-from supervisor.doorkeeper import Doorkeeper
-from supervisor.http_api import Answers, HttpApi, server_tls
-from supervisor.media_ports import MediaPorts
 from supervisor.metrics import Figures, make_registry
-from supervisor.phone_setup import phone_calls, phone_settings
-from supervisor.port_table import PortTable
+from supervisor.phone.call_store import CallStore
+from supervisor.phone.setup import phone_calls, phone_settings
 from supervisor.status import WorkerFigures, call_health, worker_figures, worker_health
-from supervisor.stream_control import StreamControl, StreamSettings
-from supervisor.worker_pool import PoolError, PoolSettings, WorkerPool
-from supervisor.worker_slot import SlotState
+from supervisor.workers.admission import Limits
+from supervisor.workers.media_ports import MediaPorts
+from supervisor.workers.pool import PoolError, PoolSettings, WorkerPool
+from supervisor.workers.port_table import PortTable
+from supervisor.workers.slot import SlotState
+from supervisor.workers.stream_control import StreamControl, StreamSettings
 
 log = structlog.get_logger()
 

@@ -1,7 +1,7 @@
 """The audit log, verified by the module that writes its chain."""
 
 from deploy.doctor.facts import AuditFacts
-from supervisor import audit_chain
+from supervisor.api import audit_chain
 from supervisor.config import SupervisorConfig
 
 

@@ -23,8 +23,8 @@ from deploy.doctor.seen import Seen
 from deploy.doctor.settings import ENV_FILE, Settings
 from deploy.doctor.tls_probe import look_up
 from shim.config import ShimConfig, tls_context
-from supervisor.admission import Limits
 from supervisor.config import TOKEN_FILE, SupervisorConfig
+from supervisor.workers.admission import Limits
 
 CHECKS: Final = (
     "configuration",

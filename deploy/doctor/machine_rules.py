@@ -5,7 +5,7 @@ from typing import Final
 
 from deploy.doctor.facts import ClockFacts, CpuFacts, LimitFacts, MemoryFacts, VolumeFacts
 from deploy.doctor.finding import Finding, error, warning
-from supervisor.admission import FD_RESERVE
+from supervisor.workers.admission import FD_RESERVE
 
 MAX_CLOCK_ERROR_MS: Final = 1000.0
 SLOW_CLOCKS: Final = {"hpet", "acpi_pm", "jiffies", "refined-jiffies"}

@@ -14,9 +14,9 @@ from deploy.doctor.tls_probe import look_at_tls, look_up
 from shim.agent_link import AgentLink
 from shim.environment import without_secrets
 from shim.link_opener import LinkError, LinkOpener, LinkSettings
-from supervisor.ari_connection import AriSettings
-from supervisor.ari_events import AriError
-from supervisor.ari_rest import AriRest
+from supervisor.ari.connection import AriSettings
+from supervisor.ari.events import AriError
+from supervisor.ari.rest import AriRest
 
 BUDGET_S: Final = 12.0
 CLOSE_S: Final = 3.0

@@ -15,7 +15,7 @@ from shim import environment
 from shim.config import ShimConfig, tls_context
 from shim.environment import ConfigError
 from supervisor.config import SupervisorConfig, check
-from supervisor.media_ports import check_host
+from supervisor.workers.media_ports import check_host
 from voice_agent.config import Config as VoiceAgentConfig
 from voice_agent.config import ConfigError as VoiceAgentConfigError
 from voice_agent.config import read_config

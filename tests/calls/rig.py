@@ -19,8 +19,8 @@ from loadtest.sip_phone import ActiveCall, SipPhone, TakenCall
 from loadtest.stack import POLL_S, Stack
 from shim import environment
 from supervisor.config import SupervisorConfig
-from supervisor.phone_call import CallOrder, CallStatus, PhoneCall, Script, StatusCallback
-from supervisor.phone_calls import AllPhoneCalls
+from supervisor.phone.phone_call import CallOrder, CallStatus, PhoneCall, Script, StatusCallback
+from supervisor.phone.phone_calls import AllPhoneCalls
 from supervisor.supervise import Setup, Supervisor
 from tests.calls.web import TOKEN, WebSite, web_site
 

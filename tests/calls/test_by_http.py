@@ -12,7 +12,7 @@ from twilio.http.http_client import TwilioHttpClient  # type: ignore[import-unty
 from twilio.rest import Client  # type: ignore[import-untyped]  # it has no types
 
 from loadtest.callee_plan import CalleePlan
-from supervisor.phone_call import CallStatus
+from supervisor.phone.phone_call import CallStatus
 from tests.calls.rig import NUMBER, PhoneRig, phone_rig, tone
 from tests.calls.web import TOKEN
 from tests.shim import recordings

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.phone_plan import CallPlan
-from supervisor.phone_call import CallQuery, CallRejected, CallStatus
+from supervisor.phone.phone_call import CallQuery, CallRejected, CallStatus
 from tests.calls.rig import phone_rig
 
 pytestmark = [pytest.mark.asterisk, pytest.mark.usefixtures("asterisk_rootfs")]

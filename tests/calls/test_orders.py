@@ -8,7 +8,7 @@ import pytest
 from loadtest import audio, recording
 from loadtest.callee_plan import CalleePlan
 from loadtest.sip_phone import TakenCall
-from supervisor.phone_call import (
+from supervisor.phone.phone_call import (
     AddParty,
     CallQuery,
     CallRejected,

@@ -3,7 +3,7 @@
 import pytest
 
 from loadtest.callee_plan import CalleePlan
-from supervisor.phone_call import CallStatus, Hangup
+from supervisor.phone.phone_call import CallStatus, Hangup
 from tests.calls.rig import phone_rig
 
 pytestmark = pytest.mark.asterisk

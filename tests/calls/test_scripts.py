@@ -9,7 +9,7 @@ from loadtest.audio import write_wav
 from loadtest.callee_plan import CalleePlan
 from loadtest.phone_plan import CallPlan
 from loadtest.sip_phone import ActiveCall
-from supervisor.phone_call import CallQuery, CallStatus, Hangup, NewScript, Script
+from supervisor.phone.phone_call import CallQuery, CallStatus, Hangup, NewScript, Script
 from tests.calls.rig import NUMBER, PhoneRig, phone_rig, tone
 from tests.calls.web import web_site
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from supervisor.call_forms import sign
+from supervisor.phone.call_forms import sign
 
 TOKEN = "0123456789abcdef"
 

@@ -1,10 +1,10 @@
 """Walks through the call table: literal events go in, and the commands of the last one come out."""
 
 from shim.control import CallStats
-from supervisor import call_events as ev
-from supervisor.call_events import Command, Event
-from supervisor.call_state import Call, Leg, OnEnd, Part
-from supervisor.call_table import CallTable, Rules
+from supervisor.calls import events as ev
+from supervisor.calls.events import Command, Event
+from supervisor.calls.state import Call, Leg, OnEnd, Part
+from supervisor.calls.table import CallTable, Rules
 
 SECOND_NS = 1_000_000_000
 RULES = Rules(OnEnd.HANG_UP, OnEnd.CONTINUE, 10 * SECOND_NS)

@@ -13,13 +13,13 @@ from itertools import count
 from msgspec import Struct, field
 
 from shim.control import CallStats
-from supervisor import call_events as ev
-from supervisor.ari_events import Bridge, Channel, Dialplan
-from supervisor.ari_meaning import reconcile
-from supervisor.call_events import Command, Event
-from supervisor.call_names import CallNames
-from supervisor.call_state import Leg, OnEnd, Part, Phase
-from supervisor.call_table import CallTable, Rules
+from supervisor.ari.events import Bridge, Channel, Dialplan
+from supervisor.calls import events as ev
+from supervisor.calls.ari_meaning import reconcile
+from supervisor.calls.events import Command, Event
+from supervisor.calls.names import CallNames
+from supervisor.calls.state import Leg, OnEnd, Part, Phase
+from supervisor.calls.table import CallTable, Rules
 
 SECOND_NS = 1_000_000_000
 RULES = Rules(OnEnd.HANG_UP, OnEnd.CONTINUE, 10 * SECOND_NS)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-from supervisor import call_events as ev
-from supervisor.call_state import Phase
+from supervisor.calls import events as ev
+from supervisor.calls.state import Phase
 from tests.supervisor.call_walk import SET_UP, A, Walk
 
 ON_UVLOOP = {

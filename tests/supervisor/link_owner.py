@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from supervisor.ari_events import AriEvent
-from supervisor.ari_link import AriLink, AriSettings
+from supervisor.ari.events import AriEvent
+from supervisor.ari.link import AriLink, AriSettings
 from tests.supervisor.ari_server import APP, PASSWORD, USER
 
 UP = (True, "connected")

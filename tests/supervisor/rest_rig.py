@@ -13,13 +13,14 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
-from supervisor.access import Credentials, DoorSettings
-from supervisor.audit_chain import verify
-from supervisor.audit_log import AuditLog
-from supervisor.call_names import new_sid
-from supervisor.doorkeeper import Doorkeeper
-from supervisor.http_api import Answers, HttpApi
-from supervisor.phone_call import (
+from supervisor.api.access import Credentials, DoorSettings
+from supervisor.api.audit_chain import verify
+from supervisor.api.audit_log import AuditLog
+from supervisor.api.doorkeeper import Doorkeeper
+from supervisor.api.rate_limit import Rate
+from supervisor.api.server import Answers, HttpApi
+from supervisor.calls.names import new_sid
+from supervisor.phone.phone_call import (
     CallOrder,
     CallQuery,
     CallRejected,
@@ -29,8 +30,7 @@ from supervisor.phone_call import (
     Order,
     PhoneCall,
 )
-from supervisor.rate_limit import Rate
-from supervisor.worker_pool import PoolError
+from supervisor.workers.pool import PoolError
 
 ACCOUNT = "AC" + "ab" * 16
 AUTH_TOKEN = "an-auth-token-of-tests"

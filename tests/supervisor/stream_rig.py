@@ -21,15 +21,15 @@ from shim.control import (
     decode_to_worker,
     encode,
 )
-from supervisor import call_events as ev
-from supervisor.admission import Limits
-from supervisor.call_events import Command, Event
-from supervisor.call_state import Call, Leg, OnEnd
-from supervisor.call_table import CallTable, Rules
-from supervisor.media_ports import MediaPorts
-from supervisor.port_table import PortTable
-from supervisor.stream_control import StreamControl, StreamSettings
-from supervisor.worker_slot import Seat
+from supervisor.calls import events as ev
+from supervisor.calls.events import Command, Event
+from supervisor.calls.state import Call, Leg, OnEnd
+from supervisor.calls.table import CallTable, Rules
+from supervisor.workers.admission import Limits
+from supervisor.workers.media_ports import MediaPorts
+from supervisor.workers.port_table import PortTable
+from supervisor.workers.slot import Seat
+from supervisor.workers.stream_control import StreamControl, StreamSettings
 from tests.shim.polling import until
 from tests.supervisor.worker_rig import Peer, PoolRig
 

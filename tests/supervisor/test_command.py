@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from supervisor.access import read_keys
-from supervisor.audit_chain import Deed, Head, append
+from supervisor.api.access import read_keys
+from supervisor.api.audit_chain import Deed, Head, append
 from tests.supervisor.rest_rig import ACCOUNT, AUTH_TOKEN
 from tests.supervisor.stack import RunningStack
 

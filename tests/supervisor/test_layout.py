@@ -41,36 +41,36 @@ PURE = {
     "shim.recording_tap",
     "shim.rtp_packet",
     "shim.twilio_signature",
-    "supervisor.access",
-    "supervisor.admission",
-    "supervisor.allowed_hosts",
-    "supervisor.ari_events",
-    "supervisor.ari_meaning",
-    "supervisor.audit_chain",
-    "supervisor.call_events",
-    "supervisor.call_forms",
-    "supervisor.call_measures",
-    "supervisor.call_names",
-    "supervisor.call_search",
-    "supervisor.call_state",
-    "supervisor.call_table",
-    "supervisor.dial_target",
-    "supervisor.inbound_routes",
-    "supervisor.phone_call",
-    "supervisor.phone_record",
-    "supervisor.placement",
-    "supervisor.port_table",
-    "supervisor.rate_limit",
-    "supervisor.recording_timeline",
-    "supervisor.rest_errors",
-    "supervisor.rest_form",
-    "supervisor.rest_orders",
-    "supervisor.rest_parameters",
-    "supervisor.rest_resource",
-    "supervisor.toll_guard",
-    "supervisor.twiml",
-    "supervisor.verbs",
-    "supervisor.worker_health",
+    "supervisor.api.access",
+    "supervisor.workers.admission",
+    "supervisor.phone.allowed_hosts",
+    "supervisor.ari.events",
+    "supervisor.calls.ari_meaning",
+    "supervisor.api.audit_chain",
+    "supervisor.calls.events",
+    "supervisor.phone.call_forms",
+    "supervisor.calls.measures",
+    "supervisor.calls.names",
+    "supervisor.phone.call_search",
+    "supervisor.calls.state",
+    "supervisor.calls.table",
+    "supervisor.phone.dial_target",
+    "supervisor.phone.inbound_routes",
+    "supervisor.phone.phone_call",
+    "supervisor.phone.phone_record",
+    "supervisor.workers.placement",
+    "supervisor.workers.port_table",
+    "supervisor.api.rate_limit",
+    "supervisor.recordings.timeline",
+    "supervisor.rest.errors",
+    "supervisor.rest.form",
+    "supervisor.rest.orders",
+    "supervisor.rest.parameters",
+    "supervisor.rest.resource",
+    "supervisor.phone.toll_guard",
+    "supervisor.phone.twiml",
+    "supervisor.phone.verbs",
+    "supervisor.workers.health",
     "voice_agent.agent",
     "voice_agent.call_outputs",
     "voice_agent.config",
@@ -139,19 +139,18 @@ JOINERS = {
     "shim.stream_connector",
     "shim.worker",
     "supervisor.asterisk_watch",
-    "supervisor.call_control",
-    "supervisor.call_orders",
-    "supervisor.call_resumption",
-    "supervisor.call_runs",
-    "supervisor.dialing",
-    "supervisor.phone_calls",
-    "supervisor.phone_setup",
-    "supervisor.recording_uploader",
-    "supervisor.recordings",
-    "supervisor.script_run",
-    "supervisor.stream_control",
+    "supervisor.calls.control",
+    "supervisor.phone.orders",
+    "supervisor.phone.resumption",
+    "supervisor.phone.runs",
+    "supervisor.phone.dialing",
+    "supervisor.phone.phone_calls",
+    "supervisor.phone.setup",
+    "supervisor.recordings.uploader",
+    "supervisor.phone.script_run",
+    "supervisor.workers.stream_control",
     "supervisor.supervise",
-    "supervisor.switchboard",
+    "supervisor.phone.switchboard",
     "voice_agent.agent_session",
     "voice_agent.openai_agent",
 }
@@ -163,8 +162,8 @@ LAYERS = {
         "deploy.doctor.tls_probe",
         "shim.agent_link",
         "shim.link_opener",
-        "supervisor.ari_connection",
-        "supervisor.ari_rest",
+        "supervisor.ari.connection",
+        "supervisor.ari.rest",
     },
     "shim.config": {
         "shim.call_session",
@@ -175,46 +174,52 @@ LAYERS = {
     "shim.link_opener": {"shim.agent_link"},
     "shim.media_clock": {"shim.timer_fd"},
     "shim.worker_figures": {"shim.call_session"},
-    "supervisor.ari_calls": {"supervisor.ari_rest"},
-    "supervisor.ari_link": {
-        "supervisor.ari_calls",
-        "supervisor.ari_connection",
-        "supervisor.ari_rest",
+    "supervisor.ari.calls": {"supervisor.ari.rest"},
+    "supervisor.ari.link": {
+        "supervisor.ari.calls",
+        "supervisor.ari.connection",
+        "supervisor.ari.rest",
     },
-    "supervisor.ari_rest": {"supervisor.ari_connection"},
+    "supervisor.ari.rest": {"supervisor.ari.connection"},
     "supervisor.command": {"supervisor.config"},
-    "supervisor.config": {"supervisor.ari_connection"},
-    "supervisor.control_server": {"shim.control_channel"},
-    "supervisor.http_api": {
-        "supervisor.audit_log",
-        "supervisor.doorkeeper",
-        "supervisor.rest_routes",
-        "supervisor.worker_pool",
+    "supervisor.config": {"supervisor.ari.connection"},
+    "supervisor.workers.control_server": {"shim.control_channel"},
+    "supervisor.api.server": {
+        "supervisor.api.audit_log",
+        "supervisor.api.doorkeeper",
+        "supervisor.rest.routes",
+        "supervisor.workers.pool",
     },
     "supervisor.metrics": {
-        "supervisor.ari_connection",
+        "supervisor.ari.connection",
         "supervisor.metric_families",
         "supervisor.status",
     },
-    "supervisor.notices": {"supervisor.webhooks"},
-    "supervisor.sounds": {"supervisor.webhooks"},
-    "supervisor.recording_upload": {"supervisor.recording_store"},
-    "supervisor.status": {"supervisor.worker_slot"},
-    "supervisor.worker_pool": {"supervisor.control_server", "supervisor.worker_slot"},
-    "supervisor.worker_slot": {"supervisor.control_server"},
+    "supervisor.phone.notices": {"supervisor.phone.webhooks"},
+    "supervisor.phone.sounds": {"supervisor.phone.webhooks"},
+    "supervisor.recordings.upload": {"supervisor.recordings.store"},
+    "supervisor.status": {"supervisor.workers.slot"},
+    "supervisor.workers.pool": {"supervisor.workers.control_server", "supervisor.workers.slot"},
+    "supervisor.workers.slot": {"supervisor.workers.control_server"},
     "voice_agent.transfer": {"voice_agent.tools"},
 }
 """Every other edge knows no edge but those that it is built on."""
 
 
 def modules(*packages: str) -> dict[str, Path]:
-    """All modules of these packages by name."""
+    """All modules right in these packages by name."""
     return {
         f"{package}.{path.stem}": path
         for package in packages
         for path in sorted((CHECKOUT / package.replace(".", "/")).glob("*.py"))
         if path.stem != "__init__"
     }
+
+
+def packages_in(package: str) -> list[str]:
+    """A package and those within it."""
+    inner = sorted((CHECKOUT / package).glob("*/__init__.py"))
+    return [package, *(f"{package}.{path.parent.name}" for path in inner)]
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -240,7 +245,9 @@ def ours_in(path: Path) -> set[str]:
     return {name for name in imports(path) if name.split(".")[0] in OURS}
 
 
-PROGRAM = modules("deploy.aws_lambda", "deploy.doctor", "shim", "supervisor", "voice_agent")
+PROGRAM = modules(
+    "deploy.aws_lambda", "deploy.doctor", "shim", *packages_in("supervisor"), "voice_agent"
+)
 DEPLOY = modules("deploy")
 
 

@@ -4,8 +4,8 @@ from prometheus_client import generate_latest
 
 from shim.control import CallFigures, CallQuality, CallStats, WorkerTotals
 from shim.histogram import Histogram
-from supervisor.ari_connection import AriCounters
-from supervisor.call_measures import CallMeasures, StreamMeasures
+from supervisor.ari.connection import AriCounters
+from supervisor.calls.measures import CallMeasures, StreamMeasures
 from supervisor.metric_families import by_label, histogram
 from supervisor.metrics import Figures, make_registry, version
 from supervisor.status import WorkerFigures, is_poor

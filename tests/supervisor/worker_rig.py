@@ -14,8 +14,8 @@ from typing import Self
 from shim import port_memory
 from shim.control import SOCKET_NAME, FromWorker, ToWorker, decode_to_worker, encode
 from shim.port_layout import Shape
-from supervisor.worker_health import Backoff
-from supervisor.worker_pool import PoolListener, PoolSettings, WorkerPool
+from supervisor.workers.health import Backoff
+from supervisor.workers.pool import PoolListener, PoolSettings, WorkerPool
 from tests.shim.polling import PATIENCE_S, until
 
 SHAPE = Shape(28_100, 28_115, workers=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.worker_health import Backoff
+from supervisor.workers.health import Backoff
 from tests.deploy.test_prometheus import DASHBOARD, queries
 from tests.prometheus_instance import PrometheusInstance
 from tests.supervisor.stack import RunningStack

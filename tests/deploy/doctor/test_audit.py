@@ -7,7 +7,7 @@ from deploy.doctor.audit import look_at_audit_log
 from deploy.doctor.evidence import NOT_SEEN, Access, Origin, report
 from deploy.doctor.facts import AuditFacts
 from deploy.doctor.seen import Seen
-from supervisor.audit_chain import Deed, Head, append
+from supervisor.api.audit_chain import Deed, Head, append
 from supervisor.config import SupervisorConfig
 
 

@@ -1,0 +1,1 @@
+"""HTTP: who may ask, what is recorded of it, and the server that answers."""

@@ -1,0 +1,1 @@
+"""Asterisk's REST interface: its events by WebSocket, its requests by HTTP."""

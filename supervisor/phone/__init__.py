@@ -1,0 +1,1 @@
+"""What is done on a phone call: TwiML, dialing, webhooks, orders from outside."""

@@ -1,0 +1,1 @@
+"""The worker processes, their RTP ports, and which worker serves which call."""
