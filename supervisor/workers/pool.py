@@ -166,11 +166,11 @@ class WorkerPool:
         self._owner.on_worker_replaced(worker)
         assert leaving is not None  # it took calls when we looked, and nothing ran in between
         try:
-            await asyncio.wait_for(leaving.gone.wait(), RELEASE_TIMEOUT_S)
+            await asyncio.wait_for(leaving.exited(), RELEASE_TIMEOUT_S)
         except TimeoutError:
             log.error("worker_does_not_leave", worker=worker, pid=leaving.pid)
             leaving.kill()
-            await leaving.gone.wait()
+            await leaving.exited()
 
     def send_to_leaving(self, worker: int, message: ToWorker) -> None:
         """Send to a worker that is being replaced."""
