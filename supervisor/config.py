@@ -30,6 +30,7 @@ AUDIT_DIR = Path("/var/lib/open-telephony-stack")
 AUDIT_FILE = "audit.jsonl"
 RENEWABLE = frozenset(
     {
+        "call_history_hours",
         "ecs_media_wss_fallback_url",
         "ecs_media_wss_url",
         "inbound_scripts",
@@ -42,6 +43,7 @@ RENEWABLE = frozenset(
         "stream_parameters",
         "twilio_account_sid",
         "twilio_auth_token",
+        "webhook_hosts",
     }
 )
 """What SIGHUP takes over of the supervisor's settings; it does so with all of the workers'."""

@@ -169,7 +169,7 @@ class Supervisor:
         self._table.rules = _rules(setup.config)
         self._streams.settings = _stream_settings(setup.config)
         self._http.renew(setup.config.door_settings(self._token).credentials)
-        self.phones.settings = phone_settings(setup.config)
+        self.phones.renew(phone_settings(setup.config))
         self._pool.renew_environment(_worker_environment(setup))
         for slot in self._pool.slots:
             await self._replace(slot.index)

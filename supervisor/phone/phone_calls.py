@@ -6,12 +6,10 @@ Callers come from Asterisk, orders from the HTTP interface; both end in a script
 
 import asyncio
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 
 import msgspec
 import structlog
-from msgspec import Struct
 
 from supervisor.ari.events import AriError, AriEvent
 from supervisor.calls.control import CallControl
@@ -20,7 +18,7 @@ from supervisor.calls.names import new_sid
 from supervisor.calls.state import OnEnd
 from supervisor.phone import dial_target
 from supervisor.phone.call_search import fits
-from supervisor.phone.inbound_routes import DEFAULT, Route, route
+from supervisor.phone.inbound_routes import DEFAULT, route
 from supervisor.phone.orders import CallOrders
 from supervisor.phone.phone_call import (
     CallOrder,
@@ -35,7 +33,7 @@ from supervisor.phone.phone_call import (
 from supervisor.phone.phone_record import PhoneRecord
 from supervisor.phone.resumption import Resumption
 from supervisor.phone.runs import WRONG_STATE, CallRuns
-from supervisor.phone.switchboard import Switchboard
+from supervisor.phone.switchboard import PhoneSettings, Switchboard
 from supervisor.phone.twiml import TwimlError, parse
 
 log = structlog.get_logger()
@@ -45,24 +43,13 @@ CLOSE_S = 2.0
 """At the end callbacks that are under way have so long."""
 
 
-class PhoneSettings(Struct, frozen=True):
-    """What the operator decides: routes by called number, and how long ended calls are kept."""
-
-    routes: Mapping[str, Route]
-    account_sid: str
-    history_s: float
-
-
 class AllPhoneCalls:
     """Create it before Asterisk is listened to, have `resumption` load, and `close` it at the end.
 
     `draining`: no calls are placed any more.
     """
 
-    def __init__(
-        self, settings: PhoneSettings, switchboard: Switchboard, control: CallControl
-    ) -> None:
-        self.settings = settings
+    def __init__(self, switchboard: Switchboard, control: CallControl) -> None:
         self._board = switchboard
         self._control = control
         self._runs = CallRuns(switchboard, control)
@@ -71,6 +58,10 @@ class AllPhoneCalls:
         self._swept_at_s = 0.0
         self.draining = False
         control.on_forgotten = switchboard.board.wake
+
+    def renew(self, settings: PhoneSettings) -> None:
+        """Go on with other settings."""
+        self._board.renew(settings)
 
     # What Asterisk says
 
@@ -85,7 +76,7 @@ class AllPhoneCalls:
         now_s = time.time()
         call = PhoneCall(
             sid=new_sid("CA"),
-            account_sid=self.settings.account_sid,
+            account_sid=self._board.settings.account_sid,
             direction=Direction.INBOUND,
             caller=event.caller,
             called=event.called,
@@ -94,7 +85,7 @@ class AllPhoneCalls:
             status=CallStatus.RINGING,
             channel_id=event.channel_id,
         )
-        chosen = route(self.settings.routes, event.called)
+        chosen = route(self._board.settings.routes, event.called)
         record = PhoneRecord(call, script=chosen.script, verbs=chosen.verbs)
         self._board.enter(record)
         thing = self._board.thing(record)
@@ -170,7 +161,7 @@ class AllPhoneCalls:
         for record in list(self._board.records.values()):
             call = record.call
             if call.status.is_final:
-                if call.ended_at + self.settings.history_s < now_s and not record.notices:
+                if call.ended_at + self._board.settings.history_s < now_s and not record.notices:
                     self._board.forget(call.sid)
             elif call.answered_at and call.answered_at + record.time_limit_s < now_s:
                 record.call.reason = "time limit"

@@ -7,9 +7,9 @@ from supervisor.calls.control import CallControl
 from supervisor.calls.names import CallNames
 from supervisor.config import SupervisorConfig
 from supervisor.phone.call_store import CallStore
-from supervisor.phone.phone_calls import AllPhoneCalls, PhoneSettings
+from supervisor.phone.phone_calls import AllPhoneCalls
 from supervisor.phone.sounds import Sounds
-from supervisor.phone.switchboard import Lines, Switchboard
+from supervisor.phone.switchboard import Lines, PhoneSettings, Switchboard
 from supervisor.phone.toll_guard import TollGuard
 from supervisor.phone.webhooks import Webhooks
 
@@ -23,7 +23,7 @@ def phone_calls(
 ) -> AllPhoneCalls:
     """The phone calls; have their `resumption` load before Asterisk is listened to."""
     settings = phone_settings(config)
-    webhooks = Webhooks(config.hosts(settings.routes), config.twilio_auth_token)
+    webhooks = Webhooks(settings.hosts, settings.auth_token)
     sounds_dir = Path(config.sounds_dir) if config.sounds_dir else None
     lines = Lines(
         ari=ari,
@@ -33,13 +33,18 @@ def phone_calls(
         sounds=Sounds(webhooks, sounds_dir, config.say_command),
         guard=TollGuard(config.prefixes(), config.outbound_per_second),
         endpoint=config.outbound_endpoint,
-        account_sid=config.twilio_account_sid,
         can_record=bool(config.recording_dir),
     )
-    return AllPhoneCalls(settings, Switchboard(lines), control)
+    return AllPhoneCalls(Switchboard(settings, lines), control)
 
 
 def phone_settings(config: SupervisorConfig) -> PhoneSettings:
     """What the operator decides, and SIGHUP renews."""
-    history_s = config.call_history_hours * 3600
-    return PhoneSettings(config.routes(), config.twilio_account_sid, history_s)
+    routes = config.routes()
+    return PhoneSettings(
+        routes,
+        config.hosts(routes),
+        config.twilio_account_sid,
+        config.twilio_auth_token,
+        config.call_history_hours * 3600,
+    )

@@ -5,7 +5,7 @@ It also places calls: whoever wants one gets it answered or over, with its statu
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -15,9 +15,11 @@ from supervisor.ari.calls import AriCalls, Originate
 from supervisor.ari.events import AriError, AriTimeout, AriUnreachable
 from supervisor.calls.names import CallNames, new_sid
 from supervisor.phone import call_forms, phone_record
+from supervisor.phone.allowed_hosts import AllowedHosts
 from supervisor.phone.call_forms import progress_event, progress_form, status_after
 from supervisor.phone.call_store import CallStore
 from supervisor.phone.channel_board import ChannelBoard, Thing
+from supervisor.phone.inbound_routes import Route
 from supervisor.phone.notices import Notices
 from supervisor.phone.phone_call import CallRejected, CallStatus, Direction, PhoneCall
 from supervisor.phone.phone_record import Notice, PhoneRecord
@@ -31,6 +33,19 @@ ANSWER_SPARE_S: Final = 5.0
 """Asterisk ends an unanswered call itself; if it doesn't say so, we wait this much longer."""
 
 
+class PhoneSettings(Struct, frozen=True):
+    """What SIGHUP renews: routes by called number, whom webhooks go to, how they are signed.
+
+    `history_s`: how long ended calls are kept.
+    """
+
+    routes: Mapping[str, Route]
+    hosts: AllowedHosts
+    account_sid: str
+    auth_token: str
+    history_s: float
+
+
 class Lines(Struct, frozen=True):
     """What a switchboard works with."""
 
@@ -41,7 +56,6 @@ class Lines(Struct, frozen=True):
     sounds: Sounds
     guard: TollGuard
     endpoint: str
-    account_sid: str
     can_record: bool
 
 
@@ -51,7 +65,8 @@ class Switchboard:
     `ended` is set whenever a call has ended.
     """
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, settings: PhoneSettings, lines: Lines) -> None:
+        self.settings = settings
         self.ari = lines.ari
         self.names = lines.names
         self.webhooks = lines.webhooks
@@ -64,6 +79,11 @@ class Switchboard:
         self._by_channel: dict[str, str] = {}
         self._store = lines.store
         self._lines = lines
+
+    def renew(self, settings: PhoneSettings) -> None:
+        """Go on with other settings; what has begun with the old ones stays."""
+        self.settings = settings
+        self.webhooks.renew(settings.hosts, settings.auth_token)
 
     def check_recording(self) -> None:
         """Raises CallRejected where nothing can be recorded."""
@@ -110,7 +130,7 @@ class Switchboard:
         sid, now_s = new_sid("CA"), time.time()
         call = PhoneCall(
             sid=sid,
-            account_sid=self._lines.account_sid,
+            account_sid=self.settings.account_sid,
             direction=direction,
             caller=caller,
             called=called,

@@ -30,7 +30,7 @@ class PublicResolver(AbstractResolver):
     """Looks up names, and hides private addresses of hosts that must be public."""
 
     def __init__(self, hosts: AllowedHosts) -> None:
-        self._hosts = hosts
+        self.hosts = hosts
         self._inner = DefaultResolver()
 
     async def resolve(
@@ -38,7 +38,7 @@ class PublicResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """The addresses; OSError when none is allowed."""
         found = await self._inner.resolve(host, port, family)
-        if not self._hosts.needs_public_address(host):
+        if not self.hosts.needs_public_address(host):
             return found
         public = [each for each in found if not is_private(each["host"])]
         if not public:
@@ -54,10 +54,10 @@ class Webhooks:
     """Asks web servers. Create it in a running loop, and close it."""
 
     def __init__(self, hosts: AllowedHosts, auth_token: str) -> None:
-        self._hosts = hosts
+        self._resolver = PublicResolver(hosts)
         self._token = auth_token
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=PublicResolver(hosts), limit_per_host=100),
+            connector=aiohttp.TCPConnector(resolver=self._resolver, limit_per_host=100),
             timeout=aiohttp.ClientTimeout(total=None),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "open-telephony-stack"},
@@ -73,9 +73,14 @@ class Webhooks:
         """Close all connections."""
         await self._session.close()
 
+    def renew(self, hosts: AllowedHosts, auth_token: str) -> None:
+        """Ask these hosts, and sign with this token, from now on."""
+        self._resolver.hosts = hosts
+        self._token = auth_token
+
     def check(self, url: str) -> None:
         """Raises ValueError if the URL's host isn't allowed."""
-        self._hosts.check(url)
+        self._resolver.hosts.check(url)
 
     async def ask(self, url: str, method: str, form: Mapping[str, str]) -> bytes:
         """The answer's body. GET carries the form in the URL's query.
@@ -92,7 +97,7 @@ class Webhooks:
             headers["X-Twilio-Signature"] = sign(self._token, url, body or {})
         host = urlsplit(url).hostname
         try:
-            self._hosts.check(url)
+            self.check(url)
             async with (
                 asyncio.timeout(TIMEOUT_S),
                 self._session.request(

@@ -1,6 +1,9 @@
 """TwiML of inbound callers, on the real Asterisk."""
 
+import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,9 @@ from loadtest.audio import write_wav
 from loadtest.callee_plan import CalleePlan
 from loadtest.phone_plan import CallPlan
 from loadtest.sip_phone import ActiveCall
+from loadtest.stack import POLL_S
 from supervisor.phone.phone_call import CallQuery, CallStatus, Hangup, NewScript, Script
-from tests.calls.rig import NUMBER, PhoneRig, phone_rig, tone
+from tests.calls.rig import NUMBER, PATIENCE_S, PhoneRig, phone_rig, tone
 from tests.calls.web import web_site
 
 EVENTS = ["stream-started", "stream-stopped"]
@@ -109,6 +113,26 @@ async def test_reject_and_failing_scripts(tmp_path: Path) -> None:
         await rig.until(lambda: all(each.status.is_final for each in calls), "both are over")
         plain = call(rig, "300", audio=tone(400), audio_loop=True)
         await rig.until_hears(plain, 400)  # straight to the stream, answered by the supervisor
+
+
+async def test_new_rules_count_after_sighup(tmp_path: Path) -> None:
+    """Those for calls to come, and the hosts that they name may be asked."""
+    async with phone_rig(INBOUND_SCRIPTS=routes(tmp_path), ANSWER_CALLS="script") as rig:
+        rig.site.pages["/busy"] = b"<Response><Reject reason='busy'/></Response>"
+        url = f"{rig.site.base.replace('127.0.0.1', 'localhost')}/busy"  # not in WEBHOOK_HOSTS
+        routes(tmp_path, **{"100": {"url": url}})
+        before = await worker_pids(rig)
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(PATIENCE_S):
+            while await worker_pids(rig) == before:  # noqa: ASYNC110  # it is in other processes
+                await asyncio.sleep(POLL_S)
+        record = await call(rig, "100").record
+        assert (record.outcome, record.status) == ("refused", 486)
+
+
+async def worker_pids(rig: PhoneRig) -> list[int]:
+    """The processes that take calls."""
+    return [worker["pid"] for worker in await asyncio.to_thread(rig.stack.workers)]
 
 
 async def test_stream_then_new_script(tmp_path: Path) -> None:

@@ -45,6 +45,19 @@ async def test_no_usable_answer(hosts: AllowedHosts, path: str, words: str) -> N
                 await webhooks.ask(site.base + path, "POST", {})
 
 
+async def test_other_settings_count_at_once() -> None:
+    """Hosts and token can be renewed while the connections stay."""
+    async with web_site() as site, Webhooks(read_hosts("example.com", []), "another") as webhooks:
+        site.pages["/a"] = b"<Response/>"
+        with pytest.raises(ValueError, match="isn't in WEBHOOK_HOSTS"):
+            webhooks.check(f"{site.base}/a")
+        webhooks.renew(HERE, TOKEN)
+        assert await webhooks.ask(f"{site.base}/a", "POST", {"a": "1"})
+        assert [asked.signed for asked in site.asked] == [True]
+        with pytest.raises(ValueError, match="isn't in WEBHOOK_HOSTS"):
+            webhooks.check("https://example.com/a")
+
+
 async def test_a_name_with_a_private_address() -> None:
     """A pattern doesn't reach what only looks public."""
     resolver = PublicResolver(AllowedHosts(frozenset(), ("*",)))
