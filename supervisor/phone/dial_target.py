@@ -24,6 +24,7 @@ DIALPLAN: Final = re.compile(r"([A-Za-z0-9_-]{1,79}),([A-Za-z0-9_+*#.-]{1,79}),(
 CALLER: Final = re.compile(r"[A-Za-z0-9+._-]{1,64}")
 """A caller towards a SIP address needs no number."""
 DIGITS: Final = re.compile(r"[0-9A-D*#wW]{1,64}")
+DIGITS_ALLOWED: Final = "1 to 64 of 0-9, A-D, *, #, w (half a second's pause) and W (a second's)"
 
 NUMBER_ALLOWED: Final = "an E.164 number such as +14155550123, or a SIP URI (sip:user@host)"
 
@@ -69,6 +70,5 @@ def transfer_target(name: str, text: str) -> str:
 def digits(name: str, text: str) -> str:
     """DTMF to send, a pause of a second (`W`) as two of half a second; raises CallRejected."""
     if not DIGITS.fullmatch(text):
-        allowed = "1 to 64 of 0-9, A-D, *, #, w (half a second's pause) and W (a second's)"
-        raise rejected(Code.INVALID_DIGITS, name, text, allowed)
+        raise rejected(Code.INVALID_DIGITS, name, text, DIGITS_ALLOWED)
     return text.replace("W", "ww")

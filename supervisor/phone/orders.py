@@ -13,7 +13,7 @@ from supervisor.phone.phone_call import CallRejected, CallStatus
 from supervisor.phone.phone_record import PhoneRecord
 from supervisor.phone.runs import WRONG_STATE, CallRuns
 from supervisor.phone.switchboard import Switchboard
-from supervisor.phone.twiml import TwimlError, check_digits, parse
+from supervisor.phone.twiml import TwimlError, parse
 from supervisor.rest.errors import Code
 
 log = structlog.get_logger()
@@ -52,7 +52,7 @@ class CallOrders:
             case po.Mute(on=on):
                 await self._mute(record, on)
             case po.PlayDigits(digits=digits):
-                await self._play_digits(record, digits)
+                await self._runs.of(record).send_digits(digits)
             case po.AddParty(target=target, instead=instead):
                 await self._add(record, dial_target.party("the target", target), instead)
             case po.Record(on=on):
@@ -166,13 +166,6 @@ class CallOrders:
             await self._board.ari.switch(self._names.media_id(record.sid), "mute", on=on)
             record.muted = on
             self._board.save(record)
-
-    async def _play_digits(self, record: PhoneRecord, digits: str) -> None:
-        try:
-            check_digits("the digits", digits)
-        except TwimlError as error:
-            raise CallRejected(21609, 400, str(error)) from error
-        await self._runs.of(record).send_digits(digits)
 
     async def _add(self, record: PhoneRecord, target: str, instead: bool) -> None:
         self._need_stream(record)

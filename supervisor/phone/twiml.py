@@ -11,6 +11,7 @@ from xml.parsers import expat
 
 from msgspec import Struct
 
+from supervisor.phone.dial_target import DIGITS, DIGITS_ALLOWED
 from supervisor.phone.verbs import (
     MAX_SECONDS,
     Connect,
@@ -116,7 +117,9 @@ def _play(element: Element) -> Play:
     loop = _number(element, "loop", given["loop"], 0, 1000)
     digits, source = given["digits"], element.text.strip()
     if digits:
-        return Play(digits=check_digits(f"<{element.name} digits>", digits), loop=loop)
+        if not DIGITS.fullmatch(digits):
+            raise TwimlError(f"<Play digits> is {digits!r}, allowed are {DIGITS_ALLOWED}")
+        return Play(digits=digits.replace("W", "ww"), loop=loop)
     scheme = source.partition("/")[0].partition(":")
     if not source or (scheme[1] and scheme[0] not in ("http", "https", "sound")):
         raise TwimlError(f"<Play> has {source!r}, allowed is an http(s) URL, or sound:NAME")
@@ -229,13 +232,6 @@ _BUILDERS: Final[Mapping[str, Callable[[Element], Verb]]] = {
     "Reject": _reject,
     "Say": _say,
 }
-
-
-def check_digits(what: str, digits: str) -> str:
-    """DTMF digits, `w` for half a second's pause; raises TwimlError naming `what`."""
-    if not digits or len(digits) > 100 or set(digits) - set("0123456789*#ABCDw"):
-        raise TwimlError(f"{what} is {digits!r}, allowed are up to 100 of 0-9 * # A-D and w")
-    return digits
 
 
 def _attributes(element: Element, allowed: dict[str, str]) -> dict[str, str]:

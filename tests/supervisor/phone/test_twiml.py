@@ -19,7 +19,7 @@ def response(content: str) -> str:
         ("", ()),
         ("<Say voice='alice'> Hello\n there </Say>", (vb.Say("Hello there"),)),
         ("<Play loop='0'> https://h/a.wav </Play>", (vb.Play("https://h/a.wav", loop=0),)),
-        ("<Play digits='1w2'/>", (vb.Play(digits="1w2"),)),
+        ("<Play digits='1wW2'/>", (vb.Play(digits="1www2"),)),
         ("<Pause/><Pause length='5'/>", (vb.Pause(1), vb.Pause(5))),
         ("<Dial>+15551234567</Dial>", (DIAL,)),
         ("<Dial><Number>+15551234567</Number></Dial>", (DIAL,)),
