@@ -55,7 +55,7 @@ class AgentLink(picows.WSListener):
         self.opened = False
         self._owner = owner
         self._max_message_bytes = max_message_bytes
-        self._transport: picows.WSTransport
+        self._transport: picows.WSTransport | None = None
         self._fragments: bytearray | None = None
         self._fragments_are_text = False
         self._failure = ""
@@ -63,21 +63,21 @@ class AgentLink(picows.WSListener):
         self._gone = asyncio.Event()
         self.reading = True
         self.writable = False
-        self.send: Callable[[bytes], None]
-        """Sends a text message, from `on_open` on; it is dropped when the connection is closing."""
+        self.send: Callable[[bytes], None] = _drop
+        """Sends a text message; it is dropped unless the connection is open."""
 
     def pause_reading(self) -> None:
         """Stop taking messages; those that were received already still come."""
-        if self.reading and not self._transport.is_disconnected:
+        if self.reading and (transport := self._live()):
             self.reading = False
-            self._transport.underlying_transport.pause_reading()
-            self._transport.notify_user_specific_pong_received()  # a pong can't be read now
+            transport.underlying_transport.pause_reading()
+            transport.notify_user_specific_pong_received()  # a pong can't be read now
 
     def resume_reading(self) -> None:
         """Take messages again."""
-        if not self.reading and not self._transport.is_disconnected:
+        if not self.reading and (transport := self._live()):
             self.reading = True
-            self._transport.underlying_transport.resume_reading()
+            transport.underlying_transport.resume_reading()
 
     def close(self, last_message: bytes) -> None:
         """Send a last message and close the stream; the owner hears nothing of it any more."""
@@ -94,11 +94,9 @@ class AgentLink(picows.WSListener):
         """The connection ends when the peer answers, or after `CLOSE_WAIT_S` without an answer."""
         self._closing = True
         self.writable = False
-        if self._transport.is_disconnected:
-            return
-        self._transport.send_close(code)
-        loop = asyncio.get_running_loop()
-        loop.call_later(CLOSE_WAIT_S, self._transport.disconnect, False)
+        if transport := self._live():
+            transport.send_close(code)
+            asyncio.get_running_loop().call_later(CLOSE_WAIT_S, transport.disconnect, False)
 
     def abandon(self) -> None:
         """Nobody waits for the voice server's answer any more: close if it comes."""
@@ -106,8 +104,13 @@ class AgentLink(picows.WSListener):
 
     def on_protocol_error(self) -> None:
         """picows closes the connection in a moment; what still comes is not taken."""
-        if self.opened and not self._transport.is_disconnected:
-            self._transport.underlying_transport.pause_reading()
+        if transport := self._live():
+            transport.underlying_transport.pause_reading()
+
+    def _live(self) -> picows.WSTransport | None:
+        """The connection, if there is one that is not broken."""
+        transport = self._transport
+        return None if transport is None or transport.is_disconnected else transport
 
     async def wait_closed(self) -> None:
         """Wait until the connection is gone."""
@@ -154,6 +157,8 @@ class AgentLink(picows.WSListener):
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
         self.writable = False
+        self._transport = None  # they know each other: nothing of it shall wait for the collector
+        self.send = _drop
         self._gone.set()
         if self._closing:
             return
@@ -207,6 +212,10 @@ class AgentLink(picows.WSListener):
         """Disconnect when all is sent, or without that: the peer may not read any more."""
         transport.disconnect()
         asyncio.get_running_loop().call_later(CLOSE_WAIT_S, transport.disconnect, False)
+
+
+def _drop(message: bytes) -> None:
+    """What sends when there is no connection."""
 
 
 def _number(code: picows.WSCloseCode | int) -> int:

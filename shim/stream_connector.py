@@ -79,9 +79,11 @@ class StreamConnector:
         return (self._connected_ns - self._outage_ns) / 1e6
 
     def stop(self) -> None:
-        """Give up what is under way."""
+        """Give up what is under way; from now on nobody is told of anything."""
+        self._on_failed = _ignore
         if self._task is not None:
             self._task.cancel()
+            self._task = None
 
     async def _connect(self, owner: LinkListener) -> None:
         deadline_ns = self._outage_ns + self._budget_ns
@@ -117,3 +119,7 @@ class StreamConnector:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error("stream_task_failed", exc_info=error)
             self._on_failed("internal error")
+
+
+def _ignore(reason: str) -> None:
+    """Who hears of failures when the call is over."""
