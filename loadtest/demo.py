@@ -31,8 +31,10 @@ from loadtest.picture import draw_call
 from loadtest.sip_phone import SipPhone
 
 OUT: Final = Path("out")
+LOG: Final = OUT / "services.log"
 START_S: Final = 60.0
 STOP_S: Final = 12.0
+NO_ANSWER: Final = "no answer"
 DEFAULTS: Final = {
     "AUDIT_LOG": "out/audit.jsonl",
     "ARI_USER": "voice-agent",
@@ -58,6 +60,7 @@ def main() -> int:
     settings = _settings()
     try:
         if options.call_only:
+            _require_running(settings)
             return _call(settings)
         with _services(settings):
             code = _call(settings)
@@ -85,15 +88,14 @@ def _services(settings: Mapping[str, str]) -> Iterator[None]:
     require_free_ports(settings)
     environment = {**settings, "ASTERISK": _choose_asterisk(settings)}
     OUT.mkdir(exist_ok=True)
-    log_path = OUT / "services.log"
-    print(f"starting asterisk, supervisor and voice_agent (what they say: {log_path})")
+    print(f"starting asterisk, supervisor and voice_agent (what they say: {LOG})")
     command = [sys.executable, "-m", "honcho", "start", "-e", os.devnull]  # we have read .env
-    with log_path.open("wb") as log:
+    with LOG.open("wb") as log:
         honcho = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        _wait_until_ready(settings, honcho, log_path)
+        _wait_until_ready(settings, honcho)
         yield
     finally:
         honcho.send_signal(signal.SIGTERM)
@@ -149,25 +151,34 @@ def require_free_ports(settings: Mapping[str, str]) -> None:
                 ) from error
 
 
-def _wait_until_ready(
-    settings: Mapping[str, str], honcho: subprocess.Popen[bytes], log_path: Path
-) -> None:
+def _require_running(settings: Mapping[str, str]) -> None:
+    """Raises DemoError if there is no supervisor to take a call."""
+    status = _health_status(settings)
+    if status.startswith(NO_ANSWER):
+        raise DemoError(f"{_http(settings)}/health: {status}; start everything with `make run`")
+
+
+def _wait_until_ready(settings: Mapping[str, str], honcho: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if honcho.poll() is not None:
-            raise DemoError(f"a service did not start:\n{_tail(log_path)}")
+            raise DemoError(f"a service did not start:\n{_tail(LOG)}")
         if _health_status(settings) == "ok":
             return
         time.sleep(0.1)
-    raise DemoError(f"not ready after {START_S:.0f} s:\n{_tail(log_path)}")
+    raise DemoError(f"not ready after {START_S:.0f} s:\n{_tail(LOG)}")
 
 
 def _health_status(settings: Mapping[str, str]) -> str:
     try:
-        with urllib.request.urlopen(f"{_http(settings)}/health", timeout=2) as answer:
+        try:
+            answer = urllib.request.urlopen(f"{_http(settings)}/health", timeout=2)
+        except urllib.error.HTTPError as error:  # 503: not well
+            answer = error
+        with answer:
             health = msgspec.json.decode(answer.read(), type=dict[str, object])
     except (OSError, msgspec.DecodeError) as error:
-        return f"no answer: {error}"
+        return f"{NO_ANSWER}: {error}"
     return str(health["status"])
 
 
@@ -186,7 +197,11 @@ def _call(settings: Mapping[str, str]) -> int:
         print(f"both directions        {name.with_suffix('.png')}")
     for line in heard.lines():
         print(line)
-    return 0 if heard.ok else 1
+    if heard.ok:
+        return 0
+    if LOG.exists():
+        print(f"the last lines of {LOG}, which may say why:\n{_tail(LOG)}")
+    return 1
 
 
 async def _place(to: str) -> CallRecord:

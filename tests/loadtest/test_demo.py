@@ -1,10 +1,11 @@
 """The demo must not take another stack's call for its own."""
 
 import socket
+from pathlib import Path
 
 import pytest
 
-from loadtest.demo import DemoError, require_free_ports
+from loadtest.demo import DemoError, main, require_free_ports
 from loadtest.stack import free_port
 
 TCP, UDP = socket.SOCK_STREAM, socket.SOCK_DGRAM
@@ -46,3 +47,16 @@ def test_a_port_that_is_none() -> None:
     """A clear line instead of a traceback."""
     with pytest.raises(DemoError, match="HTTP_PORT means port 'abc', allowed is 1 to 65535"):
         require_free_ports({**settings(), "HTTP_PORT": "abc"})
+
+
+def test_a_call_without_a_stack(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """`make call` says what is missing, and how to start it."""
+    port = settings()["HTTP_PORT"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setenv("HTTP_PORT", port)
+        patch.setattr("sys.argv", ["demo", "--call-only"])
+        assert main() == 1
+    said = capsys.readouterr().err
+    assert f"http://127.0.0.1:{port}/health: no answer: " in said
+    assert "`make run`" in said
