@@ -49,12 +49,14 @@ class QualityWatch:
 
     Args:
         epoch_ns: the call's begin, from which the time to its first audio counts.
+        so_far: what another worker has noted before.
     """
 
     __slots__ = (
         "_cleared_ns",
         "_epoch_ns",
         "_jitter_sum_ms",
+        "_longest_gap_ms",
         "_new_barge_ins_ms",
         "_samples",
         "barge_ins",
@@ -62,15 +64,16 @@ class QualityWatch:
         "slowest_barge_in_ms",
     )
 
-    def __init__(self, epoch_ns: int) -> None:
+    def __init__(self, epoch_ns: int, so_far: CallQuality) -> None:
         self._epoch_ns = epoch_ns
         self._cleared_ns = 0
-        self._jitter_sum_ms = 0.0
-        self._samples = 0
-        self.first_audio_ms: float | None = None
-        self.barge_ins = 0
+        self._jitter_sum_ms = so_far.jitter_ms * so_far.judged_s
+        self._longest_gap_ms = so_far.longest_gap_ms
+        self._samples = so_far.judged_s
+        self.first_audio_ms: float | None = so_far.first_audio_ms
+        self.barge_ins = so_far.barge_ins
         self._new_barge_ins_ms: list[float] = []
-        self.slowest_barge_in_ms = 0.0
+        self.slowest_barge_in_ms = so_far.slowest_barge_in_ms
 
     @property
     def waiting(self) -> bool:
@@ -106,7 +109,7 @@ class QualityWatch:
         self._jitter_sum_ms += jitter_ns / 1e6
 
     def sum_up(self, stats: CallStats, jitter_ns: int, longest_gap_ns: int) -> CallQuality:
-        """The call so far."""
+        """The call so far; the gap is this worker's, the counters are all workers'."""
         samples = self._samples
         jitter_ms = self._jitter_sum_ms / samples if samples else jitter_ns / 1e6
         useless = stats.lost + stats.late
@@ -116,8 +119,9 @@ class QualityWatch:
         return CallQuality(
             mos=round(mean_opinion(r), 2),
             jitter_ms=round(jitter_ms, 1),
-            longest_gap_ms=longest_gap_ns // 1_000_000,
+            longest_gap_ms=max(self._longest_gap_ms, longest_gap_ns // 1_000_000),
             first_audio_ms=None if self.first_audio_ms is None else round(self.first_audio_ms),
             barge_ins=self.barge_ins,
             slowest_barge_in_ms=round(self.slowest_barge_in_ms, 1),
+            judged_s=samples,
         )

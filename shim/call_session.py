@@ -22,10 +22,10 @@ from shim.control import (
     CallFigures,
     CallQuality,
     CallReleased,
-    CallSpec,
     CallStats,
     FromWorker,
     SendDigits,
+    StartCall,
     StreamEnded,
     StreamStarted,
 )
@@ -68,7 +68,7 @@ class CallSession:
     """Serves one call from `start` to `end`.
 
     Args:
-        call: what the supervisor says of it.
+        start: what the supervisor says of the call.
         rtp: its bound UDP socket, owned by the session from now on.
         words: its words in shared memory.
         settings, opener: how to reach the voice server.
@@ -77,7 +77,7 @@ class CallSession:
 
     def __init__(
         self,
-        call: CallSpec,
+        start: StartCall,
         rtp: socket.socket,
         words: memoryview,
         settings: StreamSettings,
@@ -85,7 +85,7 @@ class CallSession:
         report: Callable[[FromWorker], None],
     ) -> None:
         rtp.setblocking(False)
-        self.call = call
+        self.call = call = start.call
         self.rtp = rtp
         self.media_connected = False
         self._stream_sid = call.stream_sid
@@ -102,22 +102,21 @@ class CallSession:
         self._outbound: OutboundStream
         self._writer = MessageWriter(call)
         self._link: AgentLink | None = None
-        self._resumed = False
+        self._resumed = start.resumed
         self._held: deque[tuple[bytes, int]] = deque(maxlen=HELD_FRAMES)
         self._held_frames = 0
         self._recording: Recording | None = None
         self._tap: RecordingTap | None = None
         self._watching = True  # marks wait, reading is paused, or a moment is to be noted
-        self._quality = QualityWatch(call.epoch_ns)
-        self._sent_before = words[0]  # by other workers
+        self._quality = QualityWatch(call.epoch_ns, start.quality)
+        self._before = msgspec.structs.replace(start.stats, frames_out=words[0])  # other workers'
         self._warned: set[str] = set()
         self._audio_dropped = 0
         self._bad_messages = 0
         self._reconnects = 0
 
-    def start(self, *, resumed: bool) -> None:
-        """Open the stream to the voice server; `resumed`: another worker had it before."""
-        self._resumed = resumed
+    def start(self) -> None:
+        """Open the stream to the voice server."""
         self._connector.connect(self)
 
     def connect_media(self, clock: MediaClock) -> None:
@@ -160,7 +159,8 @@ class CallSession:
         self.stop_recording(final=False)
         if link is not None:
             link.close_for_restart()
-        self._report(CallReleased(self.call.call_sid, self.stats()))
+        stats = self.stats()
+        self._report(CallReleased(self.call.call_sid, stats, self._sum_up(stats)))
         return link
 
     def _let_go(self, clock: MediaClock) -> AgentLink | None:
@@ -186,11 +186,16 @@ class CallSession:
             self._link.send(self._writer.dtmf(digit))
 
     def stats(self) -> CallStats:
-        """The call's counters."""
+        """The call's counters, with what other workers have done for it before."""
+        stats = self._before.plus(self.own_stats())
+        self._words[1] = stats.frames_in
+        return stats
+
+    def own_stats(self) -> CallStats:
+        """The counters of this worker alone."""
         counts = self._inbound.counts
-        self._words[1] = counts.received
         return CallStats(
-            frames_out=self._words[0],
+            frames_out=self._words[0] - self._before.frames_out,
             frames_in=counts.received,
             lost=counts.lost,
             late=counts.late,
@@ -203,12 +208,6 @@ class CallSession:
             played_ms=self._playout.played_bytes // BYTES_PER_MS,
             reconnects=self._reconnects,
         )
-
-    def own_stats(self) -> CallStats:
-        """The counters without what other workers have done for the call before."""
-        stats = self.stats()
-        own_frames = stats.frames_out - self._sent_before
-        return msgspec.structs.replace(stats, frames_out=own_frames)
 
     def figures(self) -> CallFigures:
         """The call as it is now; to be asked for once a second."""

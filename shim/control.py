@@ -51,15 +51,59 @@ class CallSpec(msgspec.Struct, frozen=True):
     record: bool = False
 
 
+class CallStats(msgspec.Struct, frozen=True):
+    """Counters of one call since its start, in packets, frames and messages."""
+
+    frames_out: int = 0
+    frames_in: int = 0
+    lost: int = 0
+    late: int = 0
+    duplicate: int = 0
+    malformed: int = 0
+    other_payload_type: int = 0
+    send_errors: int = 0
+    audio_dropped: int = 0
+    bad_messages: int = 0
+    played_ms: int = 0
+    reconnects: int = 0
+
+    def plus(self, other: "CallStats", times: int = 1) -> "CallStats":
+        """Both together, or with `times` -1 the difference."""
+        pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return CallStats(*(mine + times * others for mine, others in pairs))
+
+
+class CallQuality(msgspec.Struct, frozen=True):
+    """How good a call has been so far (`shim.call_quality`).
+
+    `mos` is an estimate, 1 (bad) to 4.4, of the caller's voice as it came to us; `jitter_ms` the
+    mean of RFC 3550's interarrival jitter. `first_audio_ms`: from the call's begin to the first
+    audio of the voice server; None: there was none. A barge-in is a `clear` that took audio back;
+    its time is that until the caller heard nothing of it any more. `judged_s`: so many seconds are
+    in the mean jitter.
+    """
+
+    mos: float = 0.0
+    jitter_ms: float = 0.0
+    longest_gap_ms: int = 0
+    first_audio_ms: int | None = None
+    barge_ins: int = 0
+    slowest_barge_in_ms: float = 0.0
+    judged_s: int = 0
+
+
 class StartCall(msgspec.Struct, frozen=True, tag=True):
     """Serve a call; its bound RTP socket comes along.
 
-    `resumed`: another worker had it before. `media_connected`: as if `MediaConnected` followed.
+    `resumed`: another worker had it before; `stats` and `quality` are what it told of it last.
+    `media_connected`: as if `MediaConnected` followed.
     """
 
     call: CallSpec
     resumed: bool = False
     media_connected: bool = False
+    stats: CallStats = CallStats()
+    quality: CallQuality = CallQuality()
 
 
 class MediaConnected(msgspec.Struct, frozen=True, tag=True):
@@ -116,45 +160,6 @@ ToWorker: TypeAlias = (
 )
 
 
-class CallStats(msgspec.Struct, frozen=True):
-    """Counters of one call since its start, in packets, frames and messages."""
-
-    frames_out: int = 0
-    frames_in: int = 0
-    lost: int = 0
-    late: int = 0
-    duplicate: int = 0
-    malformed: int = 0
-    other_payload_type: int = 0
-    send_errors: int = 0
-    audio_dropped: int = 0
-    bad_messages: int = 0
-    played_ms: int = 0
-    reconnects: int = 0
-
-    def plus(self, other: "CallStats", times: int = 1) -> "CallStats":
-        """Both together, or with `times` -1 the difference."""
-        pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
-        return CallStats(*(mine + times * others for mine, others in pairs))
-
-
-class CallQuality(msgspec.Struct, frozen=True):
-    """How good a call has been so far (`shim.call_quality`).
-
-    `mos` is an estimate, 1 (bad) to 4.4, of the caller's voice as it came to us; `jitter_ms` the
-    mean of RFC 3550's interarrival jitter. `first_audio_ms`: from the call's begin to the first
-    audio of the voice server; None: there was none. A barge-in is a `clear` that took audio back;
-    its time is that until the caller heard nothing of it any more.
-    """
-
-    mos: float = 0.0
-    jitter_ms: float = 0.0
-    longest_gap_ms: int = 0
-    first_audio_ms: int | None = None
-    barge_ins: int = 0
-    slowest_barge_in_ms: float = 0.0
-
-
 class Hello(msgspec.Struct, frozen=True, tag=True):
     """A worker's first message. `calls` messages `HeldCall` follow.
 
@@ -205,6 +210,7 @@ class CallReleased(msgspec.Struct, frozen=True, tag=True):
 
     call_sid: str
     stats: CallStats
+    quality: CallQuality | None = None
 
 
 class CallRefused(msgspec.Struct, frozen=True, tag=True):
@@ -242,10 +248,10 @@ class CallFigures(msgspec.Struct, frozen=True):
     """A call as it is now. `depth_ms`: so much audio waits to be played to the caller."""
 
     call_sid: str
-    stats: CallStats
-    quality: CallQuality
-    depth_ms: int
-    stream_open: bool
+    stats: CallStats = CallStats()
+    quality: CallQuality = CallQuality()
+    depth_ms: int = 0
+    stream_open: bool = False
 
 
 class CallsNow(msgspec.Struct, frozen=True, tag=True):

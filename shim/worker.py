@@ -244,12 +244,12 @@ class Worker:
             rtp.close()
             self._report(CallRefused(call.call_sid, str(error)))
             return
-        session = CallSession(call, rtp, words, self._settings, self._opener, self._report)
+        session = CallSession(message, rtp, words, self._settings, self._opener, self._report)
         self._sessions[call.call_sid] = session
         if message.media_connected:
             session.connect_media(self._clock)  # first: the caller hears the gap, not the stream's
             self._record_if_wanted(session)
-        session.start(resumed=message.resumed)
+        session.start()
 
     def _record_if_wanted(self, session: CallSession) -> None:
         """Record a call that shall be, once there is something to hear."""

@@ -13,7 +13,15 @@ import msgspec
 import structlog
 
 from shim import control
-from shim.control import CallFigures, CallSpec, CallStats, ControlError, FromWorker, StartCall
+from shim.control import (
+    CallFigures,
+    CallQuality,
+    CallSpec,
+    CallStats,
+    ControlError,
+    FromWorker,
+    StartCall,
+)
 from supervisor.calls import events as ev
 from supervisor.calls.events import Event
 from supervisor.calls.measures import StreamMeasures
@@ -127,7 +135,7 @@ class StreamControl:
         """The call is over."""
         if call.call_sid in self._homeless:
             self._homeless.discard(call.call_sid)
-            self._happen(ev.StreamClosed(call.call_sid, CallStats()))
+            self._close_as_last_told(call.call_sid)
         elif call.call_sid not in self._releasing:  # else its end follows when it is let go
             self.pool.send(call.worker, control.EndCall(call.call_sid, reason))
 
@@ -165,7 +173,7 @@ class StreamControl:
     def on_worker_dismissed(self, worker: int) -> None:
         """The old worker is gone; if it died with calls, the new one takes those too."""
         for call_sid in [sid for sid, at in self._releasing.items() if at == worker]:
-            self._released(call_sid, CallStats())
+            self._released(call_sid)
 
     def on_worker_message(
         self, worker: int, message: FromWorker, passed: socket.socket | None
@@ -186,12 +194,13 @@ class StreamControl:
             case control.CallClosed(call_sid=sid, stats=stats, quality=quality):
                 self._happen(ev.StreamClosed(sid, stats, quality))
             case control.CallsNow(calls=calls):
-                self.figures |= {now.call_sid: now for now in calls if now.call_sid in self._specs}
-            case control.CallReleased(call_sid=sid, stats=stats):
-                self._released(sid, stats)
+                self._note(calls)
+            case control.CallReleased(call_sid=sid, stats=stats, quality=quality):
+                self._note([CallFigures(sid, stats, quality or CallQuality())])
+                self._released(sid)
             case control.CallRefused(call_sid=sid, reason=reason):
                 log.error("call_refused_by_worker", call_id=sid, worker=worker, reason=reason)
-                self._happen(ev.StreamClosed(sid, CallStats()))
+                self._close_as_last_told(sid)
             case control.SendDigits(call_sid=sid, digits=digits):
                 self._happen(ev.DigitsWanted(sid, digits))
             case _:
@@ -209,6 +218,9 @@ class StreamControl:
         return found | ({"max_calls": limits.max_calls} if limits.max_calls else {})
 
     # Inside
+
+    def _note(self, calls: list[CallFigures]) -> None:
+        self.figures |= {now.call_sid: now for now in calls if now.call_sid in self._specs}
 
     def _note_connect(self, worker: int, call_sid: str, took_ms: float) -> None:
         self.measures.connect[worker].add(took_ms)
@@ -269,8 +281,14 @@ class StreamControl:
 
     def _resume(self, call: Call) -> None:
         """Let the call's worker continue the stream that another one has begun."""
-        spec = self._specs[call.call_sid]
-        start = StartCall(spec, resumed=True, media_connected=call.media_connected)
+        told = self.figures.get(call.call_sid, CallFigures(call.call_sid))
+        start = StartCall(
+            self._specs[call.call_sid],
+            resumed=True,
+            media_connected=call.media_connected,
+            stats=told.stats,
+            quality=told.quality,
+        )
         self._hand_over(call, start)
 
     def _hand_over(self, call: Call, start: StartCall) -> None:
@@ -279,16 +297,22 @@ class StreamControl:
             self.pool.send(call.worker, start, self._ports.socket_of(call.call_sid))
         except (OSError, ControlError) as error:
             log.error("call_not_handed_over", call_id=call.call_sid, reason=str(error))
-            self._happen(ev.StreamClosed(call.call_sid, CallStats()))
+            self._close_as_last_told(call.call_sid)
 
-    def _released(self, call_sid: str, stats: CallStats) -> None:
+    def _close_as_last_told(self, call_sid: str) -> None:
+        """No worker has the call any more that could say how it was: the last word counts."""
+        told = self.figures.get(call_sid)
+        stats, quality = (told.stats, told.quality) if told else (CallStats(), None)
+        self._happen(ev.StreamClosed(call_sid, stats, quality))
+
+    def _released(self, call_sid: str) -> None:
         """The old worker sends nothing more for the call: on to the new one, if it still lives."""
         worker = self._releasing.pop(call_sid, None)
         call = self._table.calls.get(call_sid)
         if worker is None or call is None:
             return
         if call.phase is Phase.ENDING:
-            self._happen(ev.StreamClosed(call_sid, stats))
+            self._close_as_last_told(call_sid)
         elif self.pool.slots[worker].takes_calls:
             self.measures.moved["worker_replaced"] += 1
             self._resume(call)

@@ -146,7 +146,7 @@ def check_call(inputs: list[bytes | bytearray | None]) -> None:
     streams = StreamSettings(connect_budget_s=1, buffer_limit_ms=1000, hold_frames=())
     opener = LinkOpener(ShimConfig().link_settings(), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rtp:
-        session = CallSession(CALL, rtp, words, streams, opener, reports.append)
+        session = CallSession(control.StartCall(CALL), rtp, words, streams, opener, reports.append)
         heard, bad = InboundStream(0), 0
         frames = 0
         for number, item in enumerate(inputs):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from shim.call_session import CallSession, StreamSettings
-from shim.control import FromWorker, StreamStarted
+from shim.control import FromWorker, StartCall, StreamStarted
 from shim.link_opener import LinkOpener
 from shim.media_clock import MediaClock
 from tests.shim.link_owner import SETTINGS
@@ -49,9 +49,9 @@ async def one_call(url: str, opener: LinkOpener) -> list[weakref.ref[object]]:
         clock = MediaClock()
         words = memoryview(bytearray(24)).cast("Q")
         call = call_spec(url=url)
-        session = CallSession(call, rtp, words, STREAMS, opener, reports.append)
+        session = CallSession(StartCall(call), rtp, words, STREAMS, opener, reports.append)
         session.connect_media(clock)
-        session.start(resumed=False)
+        session.start()
         await until(lambda: any(isinstance(each, StreamStarted) for each in reports), "the stream")
         session.press_digit("1")
         link = session.end(clock)

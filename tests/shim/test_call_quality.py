@@ -40,7 +40,7 @@ def test_ratings_have_a_floor() -> None:
 
 def test_time_to_first_audio() -> None:
     """From the call's begin to the first frame of audio; frames of silence before do not count."""
-    watch = QualityWatch(1000 * MS)
+    watch = QualityWatch(1000 * MS, CallQuality())
     assert watch.waiting
     watch.sent(1020 * MS, audio=False)
     watch.sent(1240 * MS, audio=True)
@@ -50,7 +50,7 @@ def test_time_to_first_audio() -> None:
 
 def test_barge_ins() -> None:
     """From the first `clear` to the next frame; what was asked for once is not told again."""
-    watch = QualityWatch(0)
+    watch = QualityWatch(0, CallQuality())
     watch.sent(20 * MS, audio=True)
     for cleared_ms, again_ms, sent_ms in ((100, 102, 117), (200, 201, 203)):
         watch.cleared(cleared_ms * MS)
@@ -64,15 +64,35 @@ def test_barge_ins() -> None:
 
 def test_summing_up() -> None:
     """Lost and late frames are useless to who listens; jitter is the mean of its samples."""
-    watch = QualityWatch(0)
+    watch = QualityWatch(0, CallQuality())
     for jitter_ms in (10, 30):
         watch.sample(jitter_ms * MS)
     stats = CallStats(frames_in=990, lost=10, late=10)
     assert watch.sum_up(stats, 50 * MS, 120 * MS) == CallQuality(
-        mos=3.26, jitter_ms=20.0, longest_gap_ms=120, first_audio_ms=None
+        mos=3.26, jitter_ms=20.0, longest_gap_ms=120, first_audio_ms=None, judged_s=2
+    )
+
+
+def test_another_worker_goes_on() -> None:
+    """What one worker has noted is where the next one begins."""
+    before = CallQuality(4.0, 10.0, 300, 240, barge_ins=2, slowest_barge_in_ms=40.0, judged_s=3)
+    watch = QualityWatch(0, before)
+    assert not watch.waiting
+    watch.sample(50 * MS)
+    watch.cleared(100 * MS)
+    watch.sent(120 * MS, audio=True)
+    assert watch.take_barge_ins() == [20]
+    assert watch.sum_up(CallStats(frames_in=100), 0, 20 * MS) == CallQuality(
+        mos=4.41,
+        jitter_ms=20.0,
+        longest_gap_ms=300,
+        first_audio_ms=240,
+        barge_ins=3,
+        slowest_barge_in_ms=40.0,
+        judged_s=4,
     )
 
 
 def test_a_call_without_a_packet() -> None:
     """Nothing was lost of nothing."""
-    assert QualityWatch(0).sum_up(CallStats(), 0, 0).mos == 4.41
+    assert QualityWatch(0, CallQuality()).sum_up(CallStats(), 0, 0).mos == 4.41

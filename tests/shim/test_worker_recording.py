@@ -12,6 +12,7 @@ import pytest
 
 from shim.control import (
     CallReleased,
+    PressDigit,
     ReleaseCall,
     StartCall,
     StartRecording,
@@ -40,14 +41,23 @@ async def recorder(directory: Path, **environ: str) -> AsyncIterator[WorkerHarne
 
 
 async def talk(leg: CallLeg, stream: VoiceStream, seconds: float) -> None:
-    """Both sides speak, and the caller has heard all of it."""
+    """Both sides speak, and each has heard all of the other."""
     count = int(seconds / PAUSE_S)
     await stream.play(AGENT * count)
+    arrived = stream.payloads().count(CALLER) + count
     heard = leg.asterisk.heard.count(AGENT) + count
     for _ in range(count):
         leg.asterisk.speak(CALLER)
         await asyncio.sleep(PAUSE_S)
     await until(lambda: leg.asterisk.heard.count(AGENT) >= heard, "the caller has heard it")
+    await until(lambda: stream.payloads().count(CALLER) >= arrived, "the agent has heard it")
+
+
+async def obeyed(worker: WorkerProcess, leg: CallLeg, stream: VoiceStream) -> None:
+    """The worker has done what it was told so far: a key comes out that went in behind it."""
+    pressed = len(stream.of("dtmf")) + 1
+    worker.send(PressDigit(leg.call.call_sid, "0"))
+    await until(lambda: len(stream.of("dtmf")) == pressed, "the key")
 
 
 async def ended(worker: WorkerProcess) -> None:
@@ -98,6 +108,7 @@ async def test_off_by_default(tmp_path: Path) -> None:
         for count in (1, 2):
             worker.send(StartRecording(leg.call.call_sid))
             worker.send(StartRecording(leg.call.call_sid))  # it is being recorded already
+            await obeyed(worker, leg, stream)
             await talk(leg, stream, 0.2)
             worker.send(StopRecording(leg.call.call_sid))
             await until(lambda n=count: len(recordings.files(directory)) == n, "a recording")  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import resource
 import signal
 import time
 
@@ -25,6 +24,7 @@ from tests.shim.harness import SHAPE, WorkerHarness
 from tests.shim.polling import until
 from tests.shim.samples import call_spec
 from tests.shim.voice_server import VoiceServer
+from tests.supervisor.few_fds import no_fds_left
 
 
 async def test_media_goes_on_without_a_supervisor() -> None:
@@ -185,14 +185,11 @@ async def test_no_descriptor_left() -> None:
         worker = await harness.spawn()
         leg = harness.connected_call(worker, voice.url)
         await voice.stream()
-        limits = resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE)
-        full = (worker.open_fds(), limits[1])
-        resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, full)
-        late = harness.start_call(worker, voice.url)
-        [refused] = await worker.wait(CallRefused)
-        assert refused.call_sid == late.call.call_sid
-        await leg.asterisk.wait_packets(5)
-        resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, limits)
+        async with no_fds_left(worker.process.pid):
+            late = harness.start_call(worker, voice.url)
+            [refused] = await worker.wait(CallRefused)
+            assert refused.call_sid == late.call.call_sid
+            await leg.asterisk.wait_packets(5)
         harness.connected_call(worker, voice.url)
         await voice.stream(1)
         assert worker.link.closed is None

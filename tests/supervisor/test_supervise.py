@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import signal
 from collections.abc import Iterator
 
@@ -10,7 +9,7 @@ import pytest
 
 from loadtest import audio, recording
 from loadtest.stand_in_faults import Faults, RestFault
-from tests.supervisor.few_fds import open_fds
+from tests.supervisor.few_fds import no_fds_left
 from tests.supervisor.stack import API_TOKEN, RunningStack
 
 
@@ -140,6 +139,8 @@ async def test_all_workers_are_replaced(stack: RunningStack, way: str) -> None:
     assert (heard.ssrc_changes, heard.duplicates, heard.reordered) == (0, 0, 0)
     assert stack.is_ok()
     await stack.until_idle()
+    ended = stack.events("call_ended")[-1]
+    assert ended["frames_in"] > ended["frames_out"] - 50, "what the old workers counted stays"
 
 
 async def test_a_killed_worker_keeps_no_caller_waiting(stack: RunningStack) -> None:
@@ -160,15 +161,10 @@ async def test_a_killed_worker_keeps_no_caller_waiting(stack: RunningStack) -> N
 
 async def test_out_of_file_descriptors(stack: RunningStack) -> None:
     """The new call is refused, the one that is up goes on, and afterwards all is as before."""
-    pid = stack.supervisor.pid
-    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     async with stack.calling() as call:
         await stack.until_up()
-        try:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (open_fds(pid), limits[1]))
+        async with no_fds_left(stack.supervisor.pid):
             await stack.check_refused()
-        finally:
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
         await stack.until_audio(call)
         async with stack.calling():
             await stack.until_up(calls=2)

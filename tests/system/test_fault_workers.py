@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import signal
 import statistics
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import trustme
 
 from loadtest import recording
 from loadtest.sip_phone import ActiveCall
-from tests.supervisor.few_fds import lowest_free_fd
+from tests.supervisor.few_fds import no_fds_left
 from tests.supervisor.stack import RunningStack
 from tests.system import callers, wire
 from tests.system.wire import Passing, RtpTap
@@ -86,14 +85,8 @@ async def test_out_of_descriptors_in_a_worker(stack: RunningStack) -> None:
         await stack.until_up()
         pid = int(stack.workers()[busy_worker(stack)]["pid"])
         other = int(stack.workers()[1 - busy_worker(stack)]["pid"])
-        limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        try:
-            for each in (pid, other):
-                resource.prlimit(each, resource.RLIMIT_NOFILE, (lowest_free_fd(each), limits[1]))
+        async with no_fds_left(pid, other):
             await stack.check_refused()
-        finally:
-            for each in (pid, other):
-                resource.prlimit(each, resource.RLIMIT_NOFILE, limits)
         await stack.until_up()
         async with stack.calling():
             await stack.until_up(2)

@@ -4,7 +4,10 @@ import os
 import socket
 
 from shim.control import (
+    CallFigures,
+    CallQuality,
     CallReleased,
+    CallsNow,
     CallSpec,
     CallStats,
     EndCall,
@@ -17,6 +20,9 @@ from supervisor.calls.state import Phase
 from tests.shim.polling import until
 from tests.supervisor.few_fds import open_fds
 from tests.supervisor.stream_rig import URL, PeerWorker, StreamRig, closed
+
+STATS = CallStats(frames_out=100, frames_in=90, lost=10)
+QUALITY = CallQuality(3.1, 12.5, 240, 300, judged_s=2)
 
 
 def spec_of(peer: PeerWorker, number: int = 0) -> CallSpec:
@@ -35,10 +41,9 @@ async def test_a_replaced_workers_calls_move_one_by_one() -> None:
         await until(lambda: len(old.received) == 6, "releases")
         assert old.received[4:] == [ReleaseCall(call.call_sid) for call in calls]
         assert new.received == []
-        old.send(CallReleased(calls[0].call_sid, CallStats()))
+        old.send(CallReleased(calls[0].call_sid, STATS, QUALITY))
         await until(lambda: new.received, "the first call")
-        first = StartCall(spec_of(old), resumed=True, media_connected=True)
-        assert new.has(first)
+        assert new.has(StartCall(spec_of(old), True, True, STATS, QUALITY))
         assert StopWorker() not in old.received
         old.send(CallReleased(calls[1].call_sid, CallStats()))
         await until(lambda: old.received[-1] == StopWorker(), "dismissed")
@@ -63,9 +68,9 @@ async def test_a_call_ends_while_it_moves() -> None:
         new = await rig.worker(0, seat=1)
         rig.replace(0)
         rig.end(call)
-        old.send(CallReleased(call.call_sid, CallStats(frames_out=7)))
+        old.send(CallReleased(call.call_sid, STATS, QUALITY))
         await until(lambda: rig.forgotten, "forgotten")
-        assert call.stats == CallStats(frames_out=7)
+        assert (call.stats, call.quality) == (STATS, QUALITY)
         await until(lambda: old.received[-1] == StopWorker(), "dismissed")
         assert new.received == []
 
@@ -91,11 +96,26 @@ async def test_the_old_worker_dies_while_its_calls_move() -> None:
         old = await rig.worker(0)
         call = rig.new_call()
         new = await rig.worker(0, seat=1)
+        old.send(CallsNow([CallFigures(call.call_sid, STATS, QUALITY, 40, stream_open=True)]))
+        await until(lambda: rig.streams.figures, "the figures")
         rig.replace(0)
         old.close()
         await until(lambda: new.started, "moved")
         assert call.phase is Phase.UP
-        assert len(new.started) == 1
+        assert new.started == [StartCall(spec_of(old), True, True, STATS, QUALITY)]
+
+
+async def test_no_worker_can_say_how_a_call_was() -> None:
+    """The last word of the dead one counts."""
+    async with StreamRig() as rig:
+        old = await rig.worker(0)
+        call = rig.new_call()
+        old.send(CallsNow([CallFigures(call.call_sid, STATS, QUALITY, 40, stream_open=True)]))
+        await until(lambda: rig.streams.figures, "the figures")
+        await rig.die(0, old)
+        rig.end(call)
+        await until(lambda: rig.forgotten, "forgotten")
+        assert (call.stats, call.quality) == (STATS, QUALITY)
 
 
 async def test_the_new_worker_dies_while_calls_move() -> None:
