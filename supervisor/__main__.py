@@ -13,7 +13,7 @@ import dotenv
 import structlog
 import uvloop
 
-from shim import environment, log_setup
+from shim import core_dumps, environment, log_setup
 from shim.config import ShimConfig, tls_context
 from shim.control import SOCKET_NAME
 from shim.environment import ConfigError
@@ -39,6 +39,8 @@ def main() -> int:
         setup = _read_setup(own)
         config = setup.config
         log_setup.configure(config.log_format, config.log_level, process="supervisor")
+        if not config.core_dumps:
+            core_dumps.forbid()
         _raise_fd_limit()
         with _locked(config.run_path()):
             uvloop.run(_serve(setup, lambda: _read_setup(own)))

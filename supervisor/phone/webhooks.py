@@ -109,6 +109,8 @@ class Webhooks:
                 return await _read(answer)
         except TimeoutError as error:
             raise WebhookError(f"{host} gave no answer within {TIMEOUT_S:g} s") from error
+        except aiohttp.InvalidURL as error:  # its text is the URL, with what was pressed
+            raise WebhookError(f"{host}: not a URL that can be asked") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise WebhookError(f"{host}: {error}") from error
 
