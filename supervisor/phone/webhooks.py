@@ -89,15 +89,18 @@ class Webhooks:
             WebhookError: the host isn't allowed, there is no answer within 15 s, it isn't 2xx, or
                 it is too large.
         """
+        try:
+            self.check(url)
+        except ValueError as error:  # which may show the URL, here still without the form
+            raise WebhookError(str(error)) from error
+        host = urlsplit(url).hostname
         if method == "GET" and form:
             url += ("&" if urlsplit(url).query else "?") + urlencode(form)
         body = dict(form) if method == "POST" else None
         headers = {}
         if self._token:
             headers["X-Twilio-Signature"] = sign(self._token, url, body or {})
-        host = urlsplit(url).hostname
         try:
-            self.check(url)
             async with (
                 asyncio.timeout(TIMEOUT_S),
                 self._session.request(
