@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,6 +28,8 @@ from loadtest.phone_plan import CallPlan, CallRecord
 from loadtest.sip_phone import ActiveCall, SipPhone
 from loadtest.stack import POLL_S, STOP_S, Stack, StackError
 from loadtest.stand_in_faults import Faults
+from tests import phi_watch
+from tests.phi_search import CALLED, CALLER
 
 PATIENCE_S = 10.0
 API_TOKEN = "a-token-of-tests"
@@ -67,6 +69,18 @@ class RunningStack(Stack):
             raise
         return self
 
+    def __exit__(self, *error: object) -> None:
+        self._look_for_phi()
+        super().__exit__(*error)
+
+    def _look_for_phi(self) -> None:
+        """What the running supervisor shows is searched, as its files are when they are removed."""
+        process = self.supervisor.process
+        if process is not None and process.poll() is None:
+            for path in ("/health", "/metrics"):
+                with suppress(OSError):  # a test may leave one that answers nobody
+                    phi_watch.look(f"{self.path.name}{path}", self.http("GET", path)[1])
+
     # Calls
 
     @asynccontextmanager
@@ -88,9 +102,14 @@ class RunningStack(Stack):
         async with SipPhone() as phone:
             return await phone.call(self.plan(**plan))
 
+    @property
+    def sip_uri(self) -> str:
+        """Where to call: a number that must show up nowhere."""
+        return f"sip:+{CALLED}@127.0.0.1:{self.environment['SIP_PORT']}"
+
     def plan(self, **plan: Any) -> CallPlan:
         """A call to this stack's Asterisk."""
-        return msgspec.structs.replace(CallPlan(to=self.sip_uri), **plan)
+        return msgspec.structs.replace(CallPlan(to=self.sip_uri, from_user=f"+{CALLER}"), **plan)
 
     # Looking
 
