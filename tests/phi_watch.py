@@ -31,7 +31,10 @@ CHECKOUT: Final = Path(__file__).parents[1]
 SOURCES: Final = ("tests", "loadtest")
 MOST_SHOWN: Final = 40
 
-BY_DESIGN: Final = ()
+BY_DESIGN: Final = (
+    Place("tests/test_phi_watch.py::*", "it plants callers' data, to see them found"),
+    Place("tmp/test_a_run_with_leaks_fails*", "its program holds what it plants"),
+)
 """Where numbers, keys and words of callers may be, and why. Everywhere else there must be none."""
 
 
