@@ -23,6 +23,7 @@ from supervisor.api.server import server_tls
 from supervisor.config import SupervisorConfig, check
 from supervisor.recordings import keyring as recording_keyring
 from supervisor.supervise import Setup, Supervisor, SupervisorFailed
+from supervisor.traces.tracing import check_traces
 from supervisor.workers.media_ports import check_host
 
 EXIT_CONFIG: Final = 78
@@ -73,6 +74,7 @@ def _read_setup(own: Mapping[str, str]) -> Setup:
     of_workers.recording_settings()
     tls_context(of_workers)
     _check_http(config)
+    check_traces(merged)
     return Setup(config, cpus, merged)
 
 
