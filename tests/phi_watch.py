@@ -33,6 +33,10 @@ MOST_SHOWN: Final = 40
 
 BY_DESIGN: Final = (
     Place("tests/test_phi_watch.py::*", "it plants callers' data, to see them found"),
+    Place(
+        "tmp/*/calls-????-??-??.jsonl",
+        "VOICE_AGENT_RECORD_DIR: transcripts that the operator asked for, mode 0600",
+    ),
     Place("tmp/test_a_run_with_leaks_fails*", "its program holds what it plants"),
 )
 """Where numbers, keys and words of callers may be, and why. Everywhere else there must be none."""
