@@ -132,7 +132,9 @@ def _running_pid(instance: Path) -> int:
     except FileNotFoundError as error:
         raise not_running from error
     except BlockingIOError:
-        return int((instance / PID_FILE).read_text())
+        text = (instance / PID_FILE).read_text()
+        if text:  # else it is locked already, and not yet written
+            return int(text)
     raise not_running
 
 

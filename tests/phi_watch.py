@@ -37,6 +37,10 @@ BY_DESIGN: Final = (
         "tmp/*/calls-????-??-??.jsonl",
         "VOICE_AGENT_RECORD_DIR: transcripts that the operator asked for, mode 0600",
     ),
+    Place("*asterisk -rx *", "Asterisk's console, where root looks at calls that are up"),
+    Place("tmp/*/dial.xml", "a script that the operator wrote, with the number that it dials"),
+    Place("tmp/*/baresip/*", "the log of a caller's own phone, a program of somebody else's"),
+    Place("tmp/test_a_dozen_things_wrong*/a.log", "a log that ots-doctor has to find fault with"),
     Place("tmp/test_a_run_with_leaks_fails*", "its program holds what it plants"),
 )
 """Where numbers, keys and words of callers may be, and why. Everywhere else there must be none."""
