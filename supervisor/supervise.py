@@ -91,19 +91,18 @@ class Supervisor:
         self._watch = AsteriskWatch(config.ari_settings(), self._table, names, self._on_replaced)
         self._control = CallControl(self._table, self._watch.ari, names, config.external_media_host)
         self._watch.control = self._control
+        self._tracing = self._control.tracing = open_tracing(setup.environment, self._facts)
         self._streams = StreamControl(
             _stream_settings(config), self._table, self._ports, self._control.happen
         )
         self._control.streams = self._streams
+        self._streams.traces = self._tracing.setups if self._tracing else None
         self._store = CallStore(config.state_path())
         self.phones = phone_calls(config, self._watch.ari, names, self._store, self._control)
         self._watch.phones = self.phones
         pool = PoolSettings(self._run_dir, setup.cpus, _worker_environment(setup))
         self._pool = WorkerPool(pool, self._memory.layout, self._streams)
         self._streams.pool = self._pool
-        self._tracing = open_tracing(setup.environment, self._facts)
-        if self._tracing is not None:
-            self._control.tracing, self._streams.traces = self._tracing, self._tracing.setups
         registry = make_registry(self._figures)
         answers = Answers(self._health, registry, self._pool.replace, self.phones)
         self._token = config.api_token or secrets.token_urlsafe(32)

@@ -190,9 +190,9 @@ def _child(setup: Setup, name: str, times: tuple[int, int], about: tuple[str, st
 
 def server_attributes(url: str) -> dict[str, str | int]:
     """A server as OpenTelemetry's conventions name it; no path and no query."""
-    parts = urlsplit(url)
-    ports = {"wss": 443, "https": 443}
-    return {
-        "server.address": parts.hostname or "",
-        "server.port": parts.port or ports.get(parts.scheme, 80),
-    }
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"wss": 443, "https": 443}.get(parts.scheme, 80)
+    except ValueError:  # a host or a port that can't be one
+        return {}
+    return {"server.address": parts.hostname or "", "server.port": port}

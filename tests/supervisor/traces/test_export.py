@@ -9,9 +9,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from structlog.testing import capture_logs
 
+from supervisor.phone.allowed_hosts import read_hosts
+from supervisor.phone.webhooks import WebhookError, Webhooks
 from supervisor.traces.export import SpanExport, TellingExporter
 from supervisor.traces.setup_traces import Span
+from supervisor.traces.tracing import Tracing
+from tests.calls.web import web_site
 
+CALL_SID = "CA000102030405060708090a0b0c0d0e0f"
+HERE = read_hosts("127.0.0.1", [])
 TRACE_ID = 0x000102030405060708090A0B0C0D0E0F
 CHILD = Span("stream", TRACE_ID, 2, 1100, 1900, {"server.port": 443}, "no answer", is_client=True)
 ROOT = Span("call set-up", TRACE_ID, 1, 1000, 2000, {"ots.worker": 1}, children=(CHILD,))
@@ -108,3 +114,45 @@ def test_a_dead_collector_is_one_line() -> None:
         ("traces_not_exported", None),
         ("traces_exported_again", 6),
     ]
+
+
+def tracing(memory: InMemorySpanExporter) -> Tracing:
+    """What a supervisor has, with the collector in memory."""
+    return Tracing(SpanExport({}, SimpleSpanProcessor(memory)), lambda _: pytest.fail("no call"))
+
+
+async def test_a_webhook_is_a_span_that_the_web_server_joins() -> None:
+    """In the call's trace, with no path, no query and no form."""
+    memory = InMemorySpanExporter()
+    async with web_site() as site:
+        site.pages["/a"] = b"<Response/>"
+        async with Webhooks(HERE, "", tracing(memory).request) as webhooks:
+            form = {"CallSid": CALL_SID, "From": "+15557654321", "Digits": "739146"}
+            await webhooks.ask(f"{site.base}/a", "GET", form)
+            await webhooks.ask(f"{site.base}/a", "GET", {})
+        joined, other = site.asked
+    [span] = memory.get_finished_spans()
+    assert span.context
+    assert (span.name, span.kind, span.context.trace_id) == ("GET", SpanKind.CLIENT, TRACE_ID)
+    assert joined.traceparent == f"00-{CALL_SID[2:]}-{span.context.span_id:016x}-01"
+    assert other.traceparent == ""
+    assert dict(span.attributes or {}) == {
+        "ots.call_sid": CALL_SID,
+        "http.request.method": "GET",
+        "server.address": "127.0.0.1",
+        "server.port": int(site.base.rpartition(":")[2]),
+    }
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/+15557654321", "http://127.0.0.1:99999/"])
+async def test_a_webhook_that_fails(url: str) -> None:
+    """Its span says why, without a number."""
+    memory = InMemorySpanExporter()
+    async with Webhooks(HERE, "", tracing(memory).request) as webhooks:
+        with pytest.raises(WebhookError):
+            await webhooks.ask(url, "POST", {"CallSid": CALL_SID})
+    [span] = memory.get_finished_spans()
+    assert span.status.status_code is StatusCode.ERROR
+    assert (span.attributes or {})["error.type"] == "WebhookError"
+    assert span.status.description
+    assert "15557654321" not in span.to_json()
