@@ -33,6 +33,7 @@ from tests.phi_search import CALLED, CALLER
 
 PATIENCE_S = 10.0
 API_TOKEN = "a-token-of-tests"
+SHOWN_S = 2.0
 FALLBACK_HZ = 600.0
 """What a caller hears whom the dialplan has back."""
 
@@ -70,16 +71,8 @@ class RunningStack(Stack):
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._look_for_phi()
+        look_for_phi(self)
         super().__exit__(*error)
-
-    def _look_for_phi(self) -> None:
-        """What the running supervisor shows is searched, as its files are when they are removed."""
-        process = self.supervisor.process
-        if process is not None and process.poll() is None:
-            for path in ("/health", "/metrics"):
-                with suppress(OSError):  # a test may leave one that answers nobody
-                    phi_watch.look(f"{self.path.name}{path}", self.http("GET", path)[1])
 
     # Calls
 
@@ -214,14 +207,27 @@ class RunningStack(Stack):
         return _ask(urllib.request.Request(url, method=method, headers=headers))
 
 
+def look_for_phi(stack: Stack) -> None:
+    """What a running stack shows is searched, as its files are when they are removed.
+
+    A part that a test has killed or stopped shows nothing.
+    """
+    for port in (stack.environment["HTTP_PORT"], stack.environment["VOICE_AGENT_PORT"]):
+        for path in ("/health", "/metrics"):
+            token = {"Authorization": f"Bearer {stack.environment['API_TOKEN']}"}
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=token)
+            with suppress(OSError):
+                phi_watch.look(f"{stack.path.name}:{port}{path}", _ask(request, SHOWN_S)[1])
+
+
 def hears(call: ActiveCall, tone_hz: float, since_ns: int = 0) -> bool:
     """Whether most of what the caller has heard is this tone."""
     return recording.power_share(recording.timeline(call.heard_since(since_ns)), tone_hz) > 0.5
 
 
-def _ask(request: urllib.request.Request) -> tuple[int, str]:
+def _ask(request: urllib.request.Request, within_s: float = PATIENCE_S) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(request, timeout=within_s) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
