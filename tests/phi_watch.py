@@ -40,6 +40,7 @@ BY_DESIGN: Final = (
     Place("*asterisk -rx *", "Asterisk's console, where root looks at calls that are up"),
     Place("tmp/*/dial.xml", "a script that the operator wrote, with the number that it dials"),
     Place("tmp/*/baresip/*", "the log of a caller's own phone, a program of somebody else's"),
+    Place("tmp/*/load.html", "the report of a load test: whom it was told to call"),
     Place("tmp/test_a_dozen_things_wrong*/a.log", "a log that ots-doctor has to find fault with"),
     Place("tmp/test_a_run_with_leaks_fails*", "its program holds what it plants"),
 )

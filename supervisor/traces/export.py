@@ -12,6 +12,7 @@ import os
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from typing import Final
 
@@ -82,7 +83,8 @@ class SpanExport:
 
         def shut_down() -> None:
             self._processor.shutdown()
-            loop.call_soon_threadsafe(done.set)
+            with suppress(RuntimeError):  # the loop is gone: nobody waits any more
+                loop.call_soon_threadsafe(done.set)
 
         threading.Thread(target=shut_down, name="traces-end", daemon=True).start()
         try:

@@ -5,6 +5,7 @@ async with collector() as heard:
     heard.spans, heard.handshakes
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -19,12 +20,17 @@ from tests import phi_watch
 
 
 class Collector:
-    """What came so far: spans, services' names, handshakes' headers. `status` is the answer."""
+    """What came so far: spans, services' names, handshakes' headers.
+
+    `status` is the answer, which waits for `answers`.
+    """
 
     def __init__(self) -> None:
         self.base = ""
         self.status = 200
         self.requests = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.spans: list[Span] = []
         self.services: set[str] = set()
         self.handshakes: list[Mapping[str, str]] = []
@@ -42,6 +48,7 @@ class Collector:
         """POST /v1/traces; all that is sent is searched for callers' data."""
         body = await request.read()
         self.requests += 1
+        await self.answers.wait()
         phi_watch.look("exported spans", body)
         if self.status == 200:
             message = ExportTraceServiceRequest.FromString(body)

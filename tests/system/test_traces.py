@@ -146,6 +146,22 @@ async def test_a_dead_collector_costs_no_call(status: int) -> None:
             await asyncio.to_thread(stack.__exit__)
 
 
+async def test_a_collector_that_hangs_does_not_hold_up_the_end() -> None:
+    """It is waited for 3 s, and the supervisor ends as ever, without a word of its thread."""
+    async with collector() as heard:
+        heard.answers.clear()
+        stack = await started(RunningStack(settings=settings(heard)))
+        try:
+            await one_call(stack)
+            await stack.until(lambda: heard.requests, "spans are sent")
+            assert await asyncio.to_thread(stack.supervisor.stop) == 0
+            assert len(stack.events("traces_lost_at_the_end")) == 1
+            assert not stack.events("crashed")
+        finally:
+            heard.answers.set()
+            await asyncio.to_thread(stack.__exit__)
+
+
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     """One line, and exit code 78."""
     (tmp_path / "opentelemetry").mkdir()
