@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.asterisk_instance import AsteriskInstance
 from tests.shim.harness import WorkerHarness
 from tests.supervisor.stack import RunningStack
 
@@ -94,6 +95,14 @@ def test_the_other_processes_dump_no_core(dumps_allowed: None) -> None:
     with RunningStack() as stack:
         for part in (stack.supervisor, stack.agent):
             assert not dumps_core(part.process)
+
+
+@pytest.mark.asterisk
+def test_asterisk_dumps_no_core(dumps_allowed: None, asterisk_rootfs: Path, tmp_path: Path) -> None:
+    """The one that we start has what is said in its memory, too."""
+    instance = AsteriskInstance(tmp_path)
+    instance.start()
+    assert not dumps_core(instance.process)
 
 
 @pytest.mark.parametrize("package", SET_UP)
