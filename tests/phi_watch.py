@@ -39,6 +39,7 @@ BY_DESIGN: Final = (
     ),
     Place("*asterisk -rx *", "Asterisk's console, where root looks at calls that are up"),
     Place("tmp/*/dial.xml", "a script that the operator wrote, with the number that it dials"),
+    Place("tmp/test_two_nodes*/call.xml", "what SIPp, a caller's phone, has to send"),
     Place("tmp/*/baresip/*", "the log of a caller's own phone, a program of somebody else's"),
     Place("tmp/*/load.html", "the report of a load test: whom it was told to call"),
     Place("tmp/test_a_dozen_things_wrong*/a.log", "a log that ots-doctor has to find fault with"),
