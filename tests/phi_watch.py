@@ -95,11 +95,14 @@ class PhiPlugin:
         self.watch = Watch(Search(numbers, [DIGITS], WORDS))
         self._patches = pytest.MonkeyPatch()
         self._seen: dict[str, int] = {}
+        self._gone: set[Path] = set()
 
     def pytest_configure(self, config: pytest.Config) -> None:
         """Begin: removals and outputs pass by here, and logs are masked as in production."""
         _watches.append(self.watch)
         self._patches.setattr(shutil, "rmtree", self._before_removal(shutil.rmtree))
+        temporary = tempfile.TemporaryDirectory  # in some versions it has its own name for rmtree
+        self._patches.setattr(temporary, "cleanup", self._before_cleanup(temporary.cleanup))
         self._patches.setattr(
             subprocess.Popen, "communicate", self._of_process(subprocess.Popen.communicate)
         )
@@ -141,12 +144,24 @@ class PhiPlugin:
 
     def _before_removal(self, remove: Callable[..., None]) -> Callable[..., None]:
         def rmtree(path: Any, *arguments: Any, **options: Any) -> None:
-            directory = Path(os.fsdecode(path))
-            if directory.parent == Path(tempfile.gettempdir()) and directory.is_dir():
-                self.watch.look_at_files(directory, directory.name)
+            self._look_at_directory(Path(os.fsdecode(path)))
             remove(path, *arguments, **options)
 
         return rmtree
+
+    def _before_cleanup(self, cleanup: Callable[[Any], None]) -> Callable[[Any], None]:
+        def watched(temporary: Any) -> None:
+            self._look_at_directory(Path(temporary.name))
+            cleanup(temporary)
+
+        return watched
+
+    def _look_at_directory(self, directory: Path) -> None:
+        """Search a temporary directory that is about to go, once."""
+        is_temporary = directory.parent == Path(tempfile.gettempdir()) and directory.is_dir()
+        if is_temporary and directory not in self._gone:
+            self._gone.add(directory)
+            self.watch.look_at_files(directory, directory.name)
 
     def _of_process(self, communicate: Callable[..., Any]) -> Callable[..., Any]:
         def watched(process: Any, *arguments: Any, **options: Any) -> Any:
