@@ -13,6 +13,7 @@ ports. The network is the machine's own.
 import argparse
 import fcntl
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -99,6 +100,7 @@ def become_asterisk(instance: Path, values: AsteriskValues, sounds_dir: str = ""
     render(values, instance / "etc")
     (instance / "hosts").write_text(_hosts())
     script = ["sh", "-euc", ENTER, "run_asterisk", str(rootfs), str(instance), sounds_dir]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # dumps hold what was said
     sys.stdout.flush()
     os.execvp("unshare", ["unshare", "--mount", *script])
 
@@ -130,7 +132,9 @@ def _running_pid(instance: Path) -> int:
     except FileNotFoundError as error:
         raise not_running from error
     except BlockingIOError:
-        return int((instance / PID_FILE).read_text())
+        text = (instance / PID_FILE).read_text()
+        if text:  # else it is locked already, and not yet written
+            return int(text)
     raise not_running
 
 

@@ -196,7 +196,7 @@ async def serve(values: AsteriskValues) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with StandIn(values) as stand_in:
-        print(f"stand-in for Asterisk: {stand_in.ari_base} {stand_in.sip_uri()}", flush=True)
+        print(f"stand-in for Asterisk: {stand_in.ari_base} {stand_in.sip_uri('agent')}", flush=True)
         await stop.wait()
 
 

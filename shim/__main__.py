@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 import uvloop
 
-from shim import environment, log_setup, port_memory
+from shim import core_dumps, environment, log_setup, port_memory
 from shim.config import ShimConfig, tls_context
 from shim.environment import ConfigError
 from shim.link_opener import LinkOpener
@@ -34,6 +34,8 @@ def main() -> int:
         log_setup.configure(
             config.log_format, config.log_level, process="worker", worker=place.worker
         )
+        if not config.core_dumps:
+            core_dumps.forbid()
         tls = tls_context(config)
         streams = config.stream_settings()
         config.recording_settings()

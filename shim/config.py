@@ -33,6 +33,8 @@ class ShimConfig(msgspec.Struct, frozen=True):
     run_dir: str = ""
     log_format: Literal["json", "text"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    core_dumps: bool = False
+    """Whether the kernel may write a crashed process's memory to a file."""
     worker_nice: Annotated[int, msgspec.Meta(ge=-20, le=19)] = -10
     """Priority of a worker's process (setpriority(2)), where the user may raise it."""
     orphan_grace: Seconds = 60

@@ -33,6 +33,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     `fallback_url` is a second voice server, for when the one at `url` can't be reached.
     `scripted`: the caller's script asked for the stream, and goes on after it.
     `record`: both directions are recorded, as long as it is so.
+    `traceparent`: what the voice server's own trace joins (W3C Trace Context); empty: nothing.
     """
 
     call_sid: str
@@ -49,6 +50,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     fallback_url: str = ""
     scripted: bool = False
     record: bool = False
+    traceparent: str = ""
 
 
 class CallStats(msgspec.Struct, frozen=True):

@@ -44,10 +44,13 @@ class LinkOpener:
         self._tls = tls
         self._free_at = 0.0
 
-    async def open(self, url: str, owner: LinkListener, within_s: float) -> AgentLink:
+    async def open(
+        self, url: str, owner: LinkListener, within_s: float, traceparent: str = ""
+    ) -> AgentLink:
         """Connect to a voice server once, and upgrade to a WebSocket (RFC 6455 section 4.1).
 
-        No Origin, subprotocol or extension is offered, as Twilio does.
+        No Origin, subprotocol or extension is offered, as Twilio does. `traceparent` goes along
+        as a header, if there is one (W3C Trace Context).
 
         Raises:
             LinkError: name, TCP, TLS or HTTP failed, or there was no answer in time.
@@ -61,7 +64,7 @@ class LinkOpener:
         link = AgentLink(owner, self._settings.max_message_bytes)
         try:
             async with asyncio.timeout(limit_s):
-                await self._connect(url, link)
+                await self._connect(url, link, self._headers(url, traceparent))
         except TimeoutError as error:
             raise LinkError(f"no answer within {limit_s:g} s") from error
         except (OSError, picows.WSError, ValueError) as error:
@@ -73,7 +76,7 @@ class LinkOpener:
             raise LinkError("closed without an answer")
         return link
 
-    async def _connect(self, url: str, link: AgentLink) -> None:
+    async def _connect(self, url: str, link: AgentLink, headers: dict[str, str]) -> None:
         await picows.ws_connect(
             lambda: link,
             url,
@@ -86,16 +89,18 @@ class LinkOpener:
             auto_ping_reply_timeout=PING_REPLY_S,
             max_frame_size=self._settings.max_message_bytes,
             max_redirects=0,
-            extra_headers=self._headers(url),
+            extra_headers=headers,
             read_buffer_init_size=READ_BUFFER_BYTES,
         )
 
-    def _headers(self, url: str) -> dict[str, str]:
+    def _headers(self, url: str, traceparent: str) -> dict[str, str]:
         headers = {"User-Agent": USER_AGENT}
         if self._settings.auth_token:
             headers["X-Twilio-Signature"] = sign(self._settings.auth_token, url)
         if self._settings.bearer_token:
             headers["Authorization"] = f"Bearer {self._settings.bearer_token}"
+        if traceparent:
+            headers["traceparent"] = traceparent
         return headers
 
 

@@ -1,24 +1,25 @@
 """Logging of all our processes: one event name and fields per line, to standard error.
 
 `LOG_FORMAT=json` (the default) for machines, `text` for people. Phone numbers, audio and what
-was said are never logged. Lines are written by a thread of their own: a full disk or a reader that
-doesn't read must not stop the loop that paces audio. What can't be written is counted.
+was said are never logged; what ends a process goes the same way as all else. Lines are written by a
+thread of their own: a full disk or a reader that doesn't read must not stop the loop that paces
+audio. What can't be written is counted.
 """
 
 import atexit
 import logging
 import os
 import queue
-import re
 import sys
 import threading
+from types import TracebackType
 from typing import Final
 
 import structlog
 
+from shim.masking import masked
+
 MAX_WAITING_LINES: Final = 10_000
-NUMBER: Final = re.compile(r"\+[1-9]\d{6,14}|(?<=sip:)\d{5,15}|(?<=sips:)\d{5,15}")
-"""A phone number (E.164), alone or in a SIP address."""
 FLUSH_S: Final = 1.0
 """At the process's end the last lines have so long to be written."""
 
@@ -72,11 +73,17 @@ class _LineLogger:
 
 
 class _LibraryHandler(logging.Handler):
-    """Log lines of libraries go the same way as ours."""
+    """Log lines of libraries go the same way as ours.
+
+    Of several lines the first one is taken: asyncio's others show objects with all they hold.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        structlog.get_logger().log(record.levelno, "library", logger=record.name, message=text)
+        text = record.getMessage().partition("\n")[0]
+        error = {"exc_info": record.exc_info} if record.exc_info else {}
+        structlog.get_logger().log(
+            record.levelno, "library", logger=record.name, message=text, **error
+        )
 
 
 def hide_numbers(
@@ -84,9 +91,31 @@ def hide_numbers(
 ) -> structlog.typing.EventDict:
     """Take phone numbers out of a line: reasons are written for whoever gave the order, too."""
     for name, value in event.items():
-        if isinstance(value, str):
-            event[name] = NUMBER.sub("***", value)
+        event[name] = masked(value)
     return event
+
+
+def log_crashes() -> None:
+    """What would be a bare traceback at a process's or a thread's end becomes a log line."""
+    sys.excepthook, threading.excepthook = _crashed, _thread_crashed
+    sys.unraisablehook = _unraisable
+
+
+def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, Exception):
+        structlog.get_logger().critical("crashed", exc_info=(kind, error, trace))
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def _thread_crashed(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None and args.exc_type is not SystemExit:
+        _crashed(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _unraisable(args: "sys.UnraisableHookArgs") -> None:
+    if args.exc_value is not None:
+        _crashed(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def configure(log_format: str, level: str, **fields: object) -> LineWriter:
@@ -112,4 +141,5 @@ def configure(log_format: str, level: str, **fields: object) -> LineWriter:
     )
     structlog.contextvars.bind_contextvars(**fields)
     logging.basicConfig(level=logging.WARNING, handlers=[_LibraryHandler()], force=True)
+    log_crashes()
     return writer

@@ -22,7 +22,7 @@ from typing import Final
 
 import structlog
 
-from shim import environment, log_setup, recording_messages
+from shim import core_dumps, environment, log_setup, recording_messages
 from shim.config import ShimConfig
 from shim.control import RecordingStats
 from shim.environment import ConfigError
@@ -230,6 +230,8 @@ def main() -> int:
         log_setup.configure(
             config.log_format, config.log_level, process="recorder", worker=arguments.worker
         )
+        if not config.core_dumps:
+            core_dumps.forbid()
         settings = config.recording_settings()
         if settings is None:
             raise ConfigError("RECORDING_DIR is not set, and there is no default")

@@ -105,7 +105,7 @@ class StreamConnector:
             self._delay_s = min(max(2 * self._delay_s, RETRY_FIRST_S), RETRY_MOST_S)
             await asyncio.sleep(pause_s)
             try:
-                await self._opener.open(url, owner, left_s - pause_s)
+                await self._opener.open(url, owner, left_s - pause_s, self._call.traceparent)
             except LinkError as error:
                 if (why := str(error)[:MAX_REASON]) != said:
                     said = why

@@ -13,7 +13,7 @@ import dotenv
 import structlog
 import uvloop
 
-from shim import environment, log_setup
+from shim import core_dumps, environment, log_setup
 from shim.config import ShimConfig, tls_context
 from shim.control import SOCKET_NAME
 from shim.environment import ConfigError
@@ -23,6 +23,7 @@ from supervisor.api.server import server_tls
 from supervisor.config import SupervisorConfig, check
 from supervisor.recordings import keyring as recording_keyring
 from supervisor.supervise import Setup, Supervisor, SupervisorFailed
+from supervisor.traces.tracing import check_traces
 from supervisor.workers.media_ports import check_host
 
 EXIT_CONFIG: Final = 78
@@ -39,6 +40,8 @@ def main() -> int:
         setup = _read_setup(own)
         config = setup.config
         log_setup.configure(config.log_format, config.log_level, process="supervisor")
+        if not config.core_dumps:
+            core_dumps.forbid()
         _raise_fd_limit()
         with _locked(config.run_path()):
             uvloop.run(_serve(setup, lambda: _read_setup(own)))
@@ -71,6 +74,7 @@ def _read_setup(own: Mapping[str, str]) -> Setup:
     of_workers.recording_settings()
     tls_context(of_workers)
     _check_http(config)
+    check_traces(merged)
     return Setup(config, cpus, merged)
 
 

@@ -130,6 +130,8 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     """The key of AWS KMS that seals recordings; empty: RECORDING_KEY_FILE does."""
     allow_unencrypted: bool = False
     """The network between Asterisk, workers and voice server is encrypted by other means."""
+    core_dumps: bool = False
+    """Whether the kernel may write a crashed process's memory, with all numbers and keys."""
     log_format: Literal["json", "text"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

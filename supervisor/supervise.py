@@ -24,13 +24,16 @@ from supervisor.api.server import Answers, HttpApi, server_tls
 from supervisor.asterisk_watch import AsteriskWatch
 from supervisor.calls.control import CallControl
 from supervisor.calls.names import CallNames, new_sid
-from supervisor.calls.state import OnEnd
+from supervisor.calls.state import Call, OnEnd
 from supervisor.calls.table import CallTable, Rules
 from supervisor.config import TOKEN_FILE, SupervisorConfig
 from supervisor.metrics import Figures, make_registry
 from supervisor.phone.call_store import CallStore
+from supervisor.phone.phone_call import Direction
 from supervisor.phone.setup import phone_calls, phone_settings
 from supervisor.status import WorkerFigures, call_health, worker_figures, worker_health
+from supervisor.traces.setup_traces import Facts
+from supervisor.traces.tracing import open_tracing
 from supervisor.workers.admission import Limits
 from supervisor.workers.media_ports import MediaPorts
 from supervisor.workers.pool import PoolError, PoolSettings, WorkerPool
@@ -88,10 +91,12 @@ class Supervisor:
         self._watch = AsteriskWatch(config.ari_settings(), self._table, names, self._on_replaced)
         self._control = CallControl(self._table, self._watch.ari, names, config.external_media_host)
         self._watch.control = self._control
+        self._tracing = self._control.tracing = open_tracing(setup.environment, self._facts)
         self._streams = StreamControl(
             _stream_settings(config), self._table, self._ports, self._control.happen
         )
         self._control.streams = self._streams
+        self._streams.traces = self._tracing.setups if self._tracing else None
         self._store = CallStore(config.state_path())
         self.phones = phone_calls(config, self._watch.ari, names, self._store, self._control)
         self._watch.phones = self.phones
@@ -219,6 +224,8 @@ class Supervisor:
             await self._pool.stop()
         await self.phones.close()
         await self._watch.ari.close()
+        if self._tracing is not None:
+            await self._tracing.close()
         await self._http.close()
         if not self._failed:
             if not self._config.state_dir:
@@ -268,6 +275,13 @@ class Supervisor:
     def _worker_figures(self) -> list[WorkerFigures]:
         calls, table = self._table.calls, self._ports.table
         return worker_figures(self._pool.slots, calls, table, self._streams.figures)
+
+    def _facts(self, call: Call) -> Facts:
+        phone_call = self.phones.fetch(call.call_sid)
+        direction = phone_call.direction if phone_call else Direction.INBOUND
+        cpu = self._pool.slots[call.worker].cpu if call.worker >= 0 else None
+        url = call.target.url if call.target else self._config.ecs_media_wss_url
+        return Facts(direction.value, cpu, url)
 
     def _figures(self) -> Figures:
         return Figures(

@@ -1,4 +1,6 @@
-"""What all tests share: the real Asterisk and Prometheus, and the count of tests that used them."""
+"""What all tests share: the real Asterisk and Prometheus, the count of tests that used them, and
+the search for callers' data in all that they made the system write.
+"""
 
 import os
 from collections import Counter, defaultdict
@@ -8,6 +10,7 @@ import pytest
 
 from deploy.asterisk_rootfs import RootfsError, ensure_rootfs, obstacle
 from tests.asterisk_instance import asterisk, asterisk_rootfs
+from tests.phi_watch import PhiPlugin
 from tests.prometheus_instance import prometheus_programs
 
 __all__ = ["asterisk", "asterisk_rootfs", "prometheus_programs"]
@@ -17,6 +20,11 @@ REAL = {"asterisk": "REQUIRE_ASTERISK", "prometheus": "REQUIRE_PROMETHEUS"}
 
 _marked: defaultdict[str, set[str]] = defaultdict(set)
 _outcomes: Counter[tuple[str, str]] = Counter()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have everything that the system writes searched for callers' data."""
+    config.pluginmanager.register(PhiPlugin())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ import structlog
 import uvloop
 from dotenv import dotenv_values
 
+from voice_agent import core_dumps, log_setup
 from voice_agent.agent import AgentFactory
 from voice_agent.agent_session import serve_call
 from voice_agent.config import Config, ConfigError, read_config
@@ -40,7 +41,9 @@ def main() -> int:
     except ConfigError as error:
         sys.stderr.write(f"voice_agent: {error}\n")
         return os.EX_CONFIG
-    _configure_logs()
+    log_setup.configure()
+    if not config.core_dumps:
+        core_dumps.forbid()
     try:
         uvloop.run(_serve_until_signal(config))
     except ListenError as error:
@@ -88,29 +91,6 @@ async def _serve_until_signal(config: Config) -> None:
         await stop.wait()
         log.info("stopping", calls=server.health.calls)
     log.info("stopped", calls_total=server.health.calls_total)
-
-
-def _configure_logs() -> None:
-    """One line per event on stderr: for people on a terminal, JSON otherwise.
-
-    Tracebacks are plain: structlog's pretty ones print local variables, thus callers' audio.
-    """
-    if sys.stderr.isatty():
-        renderer: tuple[structlog.typing.Processor, ...] = (
-            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
-        )
-    else:
-        renderer = (structlog.processors.format_exc_info, structlog.processors.JSONRenderer())
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *renderer,
-        ],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
 
 
 if __name__ == "__main__":

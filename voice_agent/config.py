@@ -30,6 +30,7 @@ _Path = Annotated[
         f"not {HEALTH_PATH} or {METRICS_PATH}",
     ),
 ]
+_Bool = Annotated[bool, msgspec.Meta(description="true or false")]
 _Count = Annotated[int, msgspec.Meta(ge=1, description="a whole number from 1")]
 _Bytes = Annotated[int, msgspec.Meta(ge=1024, description="a whole number of bytes from 1024")]
 _Seconds = Annotated[float, msgspec.Meta(gt=0, description="a number of seconds above 0")]
@@ -75,6 +76,8 @@ class Config(msgspec.Struct, frozen=True):
     """A stream that says nothing for so long is closed: media comes 50 times a second."""
     voice_agent_vad: _Vad = "energy"
     """How the offline agent hears: `energy` hears tones too, `webrtc` ignores noise."""
+    core_dumps: _Bool = False
+    """Whether the kernel may write a crashed process's memory, with what was said."""
     voice_agent_record_dir: _Text = ""
     """Where calls' transcripts and timings are written. Empty: nowhere."""
     voice_agent_record_days: _Days = 30

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Build all images with whichever builder is here: docker, podman or buildah (or BUILDER=...).
 # BASE and ASTERISK_BASE name other base images, UV_DEFAULT_INDEX and PIP_INDEX_URL other indexes;
-# further arguments go to the builder. Without arguments of its own: all three targets.
+# EXTRA=traces brings OpenTelemetry along; further arguments go to the builder. Without arguments of its own: all three targets.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,7 +19,7 @@ case $BUILDER in
 esac
 
 arguments=()
-for name in BASE ASTERISK_BASE UV_VERSION UV_DEFAULT_INDEX PIP_INDEX_URL; do
+for name in BASE ASTERISK_BASE UV_VERSION EXTRA UV_DEFAULT_INDEX PIP_INDEX_URL; do
     [ -z "${!name:-}" ] || arguments+=(--build-arg "$name=${!name}")
 done
 for target in ${TARGETS:-supervisor voice-agent asterisk}; do

@@ -27,6 +27,7 @@ from supervisor.calls.measures import CallMeasures, outcome
 from supervisor.calls.names import CallNames
 from supervisor.calls.state import Call, Leg, OnEnd, Part, Phase, Presence
 from supervisor.calls.table import CallTable
+from supervisor.traces.tracing import Tracing
 from supervisor.workers.stream_control import StreamControl
 
 log = structlog.get_logger()
@@ -51,6 +52,7 @@ class CallControl:
         self._idle = asyncio.Event()
         self.streams: StreamControl
         self.measures = CallMeasures()
+        self.tracing: Tracing | None = None
         self.on_forgotten: Callable[[str], None] = lambda _: None
 
     def happen(self, event: Event) -> None:
@@ -108,6 +110,8 @@ class CallControl:
                 self._forget(command.call)
             else:
                 self._do(command, self._table.calls[command.call_sid])
+        if self.tracing is not None:
+            self.tracing.settle()
 
     def _do(self, command: Command, call: Call) -> None:  # noqa: C901 - one case per command
         sid = call.call_sid
@@ -175,6 +179,9 @@ class CallControl:
         sid = call.call_sid
         again = False
         began_ns = time.monotonic_ns()
+        setups = self.tracing and self.tracing.setups
+        if setups:
+            setups.step_began(sid, step, began_ns)
         while True:
             try:
                 await attempt(again)
@@ -183,11 +190,16 @@ class CallControl:
                 again = lost and call.phase is not Phase.ENDING
                 log.warning("setup_step", call_id=sid, step=step, reason=str(error), again=again)
                 if not again:
+                    if setups:
+                        setups.step_ended(sid, step, time.monotonic_ns(), str(error))
                     self.happen(ev.StepFailed(sid, step, str(error)))
                     return
                 await asyncio.sleep(STEP_RETRY_S)
             else:
-                self.measures.step_done(step, time.monotonic_ns() - began_ns)
+                ended_ns = time.monotonic_ns()
+                self.measures.step_done(step, ended_ns - began_ns)
+                if setups:
+                    setups.step_ended(sid, step, ended_ns)
                 self.happen(done)
                 return
 

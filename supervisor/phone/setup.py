@@ -11,7 +11,7 @@ from supervisor.phone.phone_calls import AllPhoneCalls
 from supervisor.phone.sounds import Sounds
 from supervisor.phone.switchboard import Lines, PhoneSettings, Switchboard
 from supervisor.phone.toll_guard import TollGuard
-from supervisor.phone.webhooks import Webhooks
+from supervisor.phone.webhooks import Webhooks, untraced
 
 
 def phone_calls(
@@ -23,7 +23,8 @@ def phone_calls(
 ) -> AllPhoneCalls:
     """The phone calls; have their `resumption` load before Asterisk is listened to."""
     settings = phone_settings(config)
-    webhooks = Webhooks(settings.hosts, settings.auth_token)
+    trace = control.tracing.request if control.tracing else untraced
+    webhooks = Webhooks(settings.hosts, settings.auth_token, trace)
     sounds_dir = Path(config.sounds_dir) if config.sounds_dir else None
     lines = Lines(
         ari=ari,

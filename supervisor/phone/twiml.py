@@ -118,7 +118,10 @@ def _play(element: Element) -> Play:
     digits, source = given["digits"], element.text.strip()
     if digits:
         if not DIGITS.fullmatch(digits):
-            raise TwimlError(f"<Play digits> is {digits!r}, allowed are {DIGITS_ALLOWED}")
+            # The error goes into the log, and the rest of them may be a PIN.
+            wrong = "".join(sorted(set(DIGITS.sub("", digits))))
+            has = repr(wrong) if wrong else f"{len(digits)} characters"
+            raise TwimlError(f"<Play digits> has {has}, allowed are {DIGITS_ALLOWED}")
         return Play(digits=digits.replace("W", "ww"), loop=loop)
     scheme = source.partition("/")[0].partition(":")
     if not source or (scheme[1] and scheme[0] not in ("http", "https", "sound")):

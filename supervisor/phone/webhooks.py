@@ -5,8 +5,9 @@ Twilio's form and signature; only to allowed hosts; redirects are not followed.
 
 import asyncio
 import socket
-from collections.abc import Mapping
-from typing import Final, Self
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Final, Self, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 import aiohttp
@@ -22,8 +23,18 @@ MAX_BYTES: Final = 8 * 1024 * 1024
 """The largest answer that is read; a sound of eight minutes fits."""
 
 
+RequestTrace: TypeAlias = Callable[[str, str, str], AbstractContextManager[str]]
+"""What traces a request, by CallSid, method and URL: it gives its `traceparent`, or ""."""
+
+
 class WebhookError(Exception):
     """The web server gave no usable answer; the text names host and reason, not the URL's query."""
+
+
+@contextmanager
+def untraced(_call_sid: str, _method: str, _url: str) -> Iterator[str]:
+    """The request isn't traced."""
+    yield ""
 
 
 class PublicResolver(AbstractResolver):
@@ -51,9 +62,15 @@ class PublicResolver(AbstractResolver):
 
 
 class Webhooks:
-    """Asks web servers. Create it in a running loop, and close it."""
+    """Asks web servers. Create it in a running loop, and close it.
 
-    def __init__(self, hosts: AllowedHosts, auth_token: str) -> None:
+    Requests about a call, those with a form, are traced by `trace`.
+    """
+
+    def __init__(
+        self, hosts: AllowedHosts, auth_token: str, trace: RequestTrace = untraced
+    ) -> None:
+        self._trace = trace
         self._resolver = PublicResolver(hosts)
         self._token = auth_token
         self._session = aiohttp.ClientSession(
@@ -89,15 +106,25 @@ class Webhooks:
             WebhookError: the host isn't allowed, there is no answer within 15 s, it isn't 2xx, or
                 it is too large.
         """
+        trace = self._trace if "CallSid" in form else untraced
+        with trace(form.get("CallSid", ""), method, url) as traceparent:
+            headers = {"traceparent": traceparent} if traceparent else {}
+            return await self._ask(url, method, form, headers)
+
+    async def _ask(
+        self, url: str, method: str, form: Mapping[str, str], headers: dict[str, str]
+    ) -> bytes:
+        try:
+            self.check(url)
+        except ValueError as error:  # which may show the URL, here still without the form
+            raise WebhookError(str(error)) from error
+        host = urlsplit(url).hostname
         if method == "GET" and form:
             url += ("&" if urlsplit(url).query else "?") + urlencode(form)
         body = dict(form) if method == "POST" else None
-        headers = {}
         if self._token:
             headers["X-Twilio-Signature"] = sign(self._token, url, body or {})
-        host = urlsplit(url).hostname
         try:
-            self.check(url)
             async with (
                 asyncio.timeout(TIMEOUT_S),
                 self._session.request(
@@ -109,6 +136,8 @@ class Webhooks:
                 return await _read(answer)
         except TimeoutError as error:
             raise WebhookError(f"{host} gave no answer within {TIMEOUT_S:g} s") from error
+        except aiohttp.InvalidURL as error:  # its text is the URL, with what was pressed
+            raise WebhookError(f"{host}: not a URL that can be asked") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise WebhookError(f"{host}: {error}") from error
 

@@ -25,7 +25,7 @@ import structlog
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shim import environment, log_setup, recording_key_file
+from shim import core_dumps, environment, log_setup, recording_key_file
 from shim.environment import ConfigError
 from shim.recording_format import RecordingFileError
 from shim.recording_keys import RecordingKeyError
@@ -53,6 +53,8 @@ def main() -> int:
     try:
         config = environment.read(RecordingsConfig, {**from_file, **os.environ})
         check(config)
+        if not config.core_dumps:
+            core_dumps.forbid()
         keys = (
             recording_key_file.read(config.recording_key_file) if config.recording_key_file else ()
         )

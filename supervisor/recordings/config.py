@@ -30,6 +30,8 @@ class RecordingsConfig(msgspec.Struct, frozen=True):
     s3_endpoint_url: str = ""
     """A store that speaks S3; empty: AWS."""
     allow_unencrypted: bool = False
+    core_dumps: bool = False
+    """Whether the kernel may write a crashed process's memory, with keys and audio."""
     log_format: Literal["json", "text"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -28,6 +28,7 @@ from supervisor.calls.measures import StreamMeasures
 from supervisor.calls.names import new_sid
 from supervisor.calls.state import Call, Phase, Presence, adopted_call
 from supervisor.calls.table import CallTable
+from supervisor.traces.setup_traces import STREAM, SetupTraces
 from supervisor.workers.admission import FD_RESERVE, Limits, why_full
 from supervisor.workers.media_ports import MediaPorts, NoPortError
 from supervisor.workers.placement import Load, rank
@@ -70,6 +71,7 @@ class StreamControl:
         self._homeless: set[str] = set()  # their worker is dead, and no other was there
         self._releasing: dict[str, int] = {}  # under way from a worker to its successor
         self.pool: WorkerPool
+        self.traces: SetupTraces | None = None
         self.draining = False
         self.measures = StreamMeasures()
         self.figures: dict[str, CallFigures] = {}
@@ -79,6 +81,8 @@ class StreamControl:
     def place(self, call: Call) -> None:
         """Find a worker with a free port for a new call, and bind the port."""
         sid = call.call_sid
+        if self.traces:
+            self.traces.begin(call)
         try:
             others = len(self._table.calls) - 1
             limits = self.settings.limits
@@ -96,6 +100,8 @@ class StreamControl:
 
     def open(self, call: Call) -> None:
         """Hand a new call to its worker."""
+        if self.traces:
+            self.traces.step_began(call.call_sid, STREAM, time.monotonic_ns())
         self._hand_over(call, StartCall(self._specs[call.call_sid]))
 
     def stream_sid(self, call_sid: str) -> str:
@@ -224,6 +230,8 @@ class StreamControl:
 
     def _note_connect(self, worker: int, call_sid: str, took_ms: float) -> None:
         self.measures.connect[worker].add(took_ms)
+        if self.traces:
+            self.traces.step_ended(call_sid, STREAM, time.monotonic_ns())
         call = self._table.calls.get(call_sid)
         if call is not None and call.stream is Presence.REQUESTED:
             self.measures.setups.add(took_ms)
@@ -277,6 +285,7 @@ class StreamControl:
             first_timestamp=random.getrandbits(32),
             custom_parameters=parameters,
             record=self.settings.record,
+            traceparent=self.traces.traceparent(call.call_sid) if self.traces else "",
         )
 
     def _resume(self, call: Call) -> None:

@@ -23,6 +23,7 @@ from supervisor.phone.phone_call import CallOrder, CallStatus, PhoneCall, Script
 from supervisor.phone.phone_calls import AllPhoneCalls
 from supervisor.supervise import Setup, Supervisor
 from tests.calls.web import TOKEN, WebSite, web_site
+from tests.supervisor.stack import look_for_phi
 
 NUMBER = "+15551234567"
 PATIENCE_S = 20.0
@@ -145,6 +146,7 @@ async def running_supervisor(stack: Stack) -> AsyncIterator[Supervisor]:
     try:
         await asyncio.to_thread(stack.wait_until, stack.is_well, PATIENCE_S, "it isn't ok")
         yield supervisor
+        await asyncio.to_thread(look_for_phi, stack)
     finally:
         if not running.done():
             os.kill(os.getpid(), signal.SIGTERM)

@@ -17,12 +17,13 @@ TOKEN = "0123456789abcdef"
 
 
 class Asked:
-    """One request: its path, its form, and whether its signature is right."""
+    """One request: its path, its form, whether its signature is right, and its `traceparent`."""
 
-    def __init__(self, path: str, form: dict[str, str], signed: bool) -> None:
+    def __init__(self, path: str, form: dict[str, str], signed: bool, traceparent: str) -> None:
         self.path = path
         self.form = form
         self.signed = signed
+        self.traceparent = traceparent
 
 
 class WebSite:
@@ -51,7 +52,8 @@ class WebSite:
         form = {name: str(value) for name, value in (await request.post()).items()}
         signature = request.headers.get("X-Twilio-Signature", "")
         signed = signature == sign(TOKEN, f"{self.base}{request.rel_url}", form)
-        self.asked.append(Asked(request.path, form, signed))
+        traceparent = request.headers.get("traceparent", "")
+        self.asked.append(Asked(request.path, form, signed, traceparent))
         if self.failing.get(request.path, 0) > 0:
             self.failing[request.path] -= 1
             return web.Response(status=500)

@@ -113,6 +113,7 @@ def test_a_stranger_cannot_call(trunk: SecureStack, authority: Authority, user: 
         assert caller.invite().startswith("SIP/2.0 401 ")
         assert caller.ask("REGISTER").startswith("SIP/2.0 401 ")
     assert trunk.left_in_asterisk() == {"channels": 0, "bridges": 0}
+    assert user.lstrip("+") not in trunk.asterisk.log or not user.startswith("+")
 
 
 def test_nobody_calls_out_through_us(trunk: SecureStack, authority: Authority) -> None:

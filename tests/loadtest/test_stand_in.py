@@ -59,7 +59,7 @@ class Running:
     """A stand-in process that is ready, and where it is reached."""
 
     def __init__(self, process: asyncio.subprocess.Process, ready: str) -> None:
-        match = re.fullmatch(r"stand-in for Asterisk: (\S+) sip:\+\d+@([\d.]+):(\d+)\n", ready)
+        match = re.fullmatch(r"stand-in for Asterisk: (\S+) sip:agent@([\d.]+):(\d+)\n", ready)
         assert match is not None, ready
         self.process = process
         self.ari_base = match[1]

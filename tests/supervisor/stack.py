@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,9 +28,12 @@ from loadtest.phone_plan import CallPlan, CallRecord
 from loadtest.sip_phone import ActiveCall, SipPhone
 from loadtest.stack import POLL_S, STOP_S, Stack, StackError
 from loadtest.stand_in_faults import Faults
+from tests import phi_watch
+from tests.phi_search import CALLED, CALLER
 
 PATIENCE_S = 10.0
 API_TOKEN = "a-token-of-tests"
+SHOWN_S = 2.0
 FALLBACK_HZ = 600.0
 """What a caller hears whom the dialplan has back."""
 
@@ -67,6 +70,10 @@ class RunningStack(Stack):
             raise
         return self
 
+    def __exit__(self, *error: object) -> None:
+        look_for_phi(self)
+        super().__exit__(*error)
+
     # Calls
 
     @asynccontextmanager
@@ -88,9 +95,14 @@ class RunningStack(Stack):
         async with SipPhone() as phone:
             return await phone.call(self.plan(**plan))
 
+    @property
+    def sip_uri(self) -> str:
+        """Where to call: a number that must show up nowhere."""
+        return f"sip:+{CALLED}@127.0.0.1:{self.environment['SIP_PORT']}"
+
     def plan(self, **plan: Any) -> CallPlan:
         """A call to this stack's Asterisk."""
-        return msgspec.structs.replace(CallPlan(to=self.sip_uri), **plan)
+        return msgspec.structs.replace(CallPlan(to=self.sip_uri, from_user=f"+{CALLER}"), **plan)
 
     # Looking
 
@@ -195,14 +207,27 @@ class RunningStack(Stack):
         return _ask(urllib.request.Request(url, method=method, headers=headers))
 
 
+def look_for_phi(stack: Stack) -> None:
+    """What a running stack shows is searched, as its files are when they are removed.
+
+    A part that a test has killed or stopped shows nothing.
+    """
+    for port in (stack.environment["HTTP_PORT"], stack.environment["VOICE_AGENT_PORT"]):
+        for path in ("/health", "/metrics"):
+            token = {"Authorization": f"Bearer {stack.environment['API_TOKEN']}"}
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=token)
+            with suppress(OSError):
+                phi_watch.look(f"{stack.path.name}:{port}{path}", _ask(request, SHOWN_S)[1])
+
+
 def hears(call: ActiveCall, tone_hz: float, since_ns: int = 0) -> bool:
     """Whether most of what the caller has heard is this tone."""
     return recording.power_share(recording.timeline(call.heard_since(since_ns)), tone_hz) > 0.5
 
 
-def _ask(request: urllib.request.Request) -> tuple[int, str]:
+def _ask(request: urllib.request.Request, within_s: float = PATIENCE_S) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+        with urllib.request.urlopen(request, timeout=within_s) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

@@ -58,6 +58,15 @@ async def test_other_settings_count_at_once() -> None:
             webhooks.check("https://example.com/a")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/a", "http://[127.0.0.1/", "ftp://a/b"])
+async def test_what_was_pressed_is_in_no_error(url: str) -> None:
+    """Of a URL that can't be asked the text has no query."""
+    async with Webhooks(read_hosts("127.0.0.1", []), "") as webhooks:
+        with pytest.raises(WebhookError) as refused:
+            await webhooks.ask(url, "GET", {"Digits": "739146"})
+    assert "739146" not in str(refused.value)
+
+
 async def test_a_name_with_a_private_address() -> None:
     """A pattern doesn't reach what only looks public."""
     resolver = PublicResolver(AllowedHosts(frozenset(), ("*",)))
