@@ -11,7 +11,6 @@ from loadtest.sip_phone import TakenCall
 from supervisor.phone.phone_call import (
     AddParty,
     CallQuery,
-    CallRejected,
     CallStatus,
     CancelTransfer,
     CompleteTransfer,
@@ -94,8 +93,6 @@ async def test_hold_and_mute() -> None:
         await rig.until_hears(party, 400)
         await rig.calls.direct(call.sid, PlayDigits("12w3"))
         await rig.until(lambda: keys_heard(party) == 3, "three key presses")
-        with pytest.raises(CallRejected, match="0-9"):
-            await rig.calls.direct(call.sid, PlayDigits("x"))
         party.hang_up()
 
 
