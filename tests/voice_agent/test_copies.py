@@ -1,4 +1,4 @@
-"""What the voice agent has in common with the worker is a copy, so that it can be taken elsewhere."""
+"""What the voice agent shares with the worker is a copy, so that it can be taken elsewhere."""
 
 import ast
 from pathlib import Path
