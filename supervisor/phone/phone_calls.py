@@ -46,7 +46,7 @@ CLOSE_S = 2.0
 class AllPhoneCalls:
     """Create it before Asterisk is listened to, have `resumption` load, and `close` it at the end.
 
-    `draining`: no calls are placed any more.
+    `draining`: no calls are placed any more, and no caller gets a script.
     """
 
     def __init__(self, switchboard: Switchboard, control: CallControl) -> None:
@@ -86,6 +86,9 @@ class AllPhoneCalls:
             channel_id=event.channel_id,
         )
         chosen = route(self._board.settings.routes, event.called)
+        if self.draining and chosen is not DEFAULT:  # else the stream's admission refuses it
+            self._runs.hold(self._turn_away(call))
+            return
         record = PhoneRecord(call, script=chosen.script, verbs=chosen.verbs)
         self._board.enter(record)
         thing = self._board.thing(record)
@@ -104,7 +107,7 @@ class AllPhoneCalls:
     async def create(self, order: CallOrder) -> PhoneCall:
         """Queue a call; returns at once, before anything rings."""
         if self.draining:
-            raise CallRejected(20503, 503, "the supervisor is shutting down")
+            raise CallRejected(20503, 503, "the supervisor is draining: it takes no new calls")
         dial_target.party("To", order.to)
         dial_target.caller("From", order.caller, order.to)
         self._check_script(order)
@@ -171,7 +174,11 @@ class AllPhoneCalls:
     @property
     def running(self) -> int:
         """How many calls are not over."""
-        return sum(not record.call.status.is_final for record in self._board.records.values())
+        return len(self._board.running)
+
+    def in_progress(self) -> list[PhoneRecord]:
+        """The records of all calls that are not over."""
+        return list(self._board.running.values())
 
     async def end_all(self, reason: str) -> None:
         """End all calls; callers go on in the dialplan."""
@@ -231,6 +238,14 @@ class AllPhoneCalls:
                 await self._board.ari.delete_channel(record.call.channel_id)
         except AriError as error:
             log.info("caller_left", call_id=record.sid, reason=str(error))
+
+    async def _turn_away(self, call: PhoneCall) -> None:
+        """No script for this caller: the dialplan's fallback has them."""
+        log.warning("call_refused", call_id=call.sid, reason="draining")
+        try:
+            await self._board.ari.continue_in_dialplan(call.channel_id)
+        except AriError as error:
+            log.info("caller_left", call_id=call.sid, reason=str(error))
 
     async def _end_late(self, sid: str) -> None:
         await self.direct(sid, Hangup())
