@@ -288,7 +288,10 @@ async def test_a_callers_name_is_text(asterisk_rootfs: Path, running: Browser) -
     """Shown as it came, where the operator wants names shown, and run by nobody."""
     user = "".join(f"%{byte:02X}" for byte in ATTACK.encode())
     with RunningStack(real=True, settings={"CONSOLE_SHOW_NUMBERS": "true"}) as stack:
-        async with stack.calling(from_user=user), console(running, stack.http_base) as page:
+        async with (
+            stack.calling(from_user=user),
+            console(running, stack.http_base, numbers=True) as page,
+        ):
             await page.sign_in(API_TOKEN)
             row = page.row(await only_sid(page))
             await expect(row.locator(".c-who")).to_contain_text(ATTACK)

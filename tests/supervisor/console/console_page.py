@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from playwright.async_api import Browser, ConsoleMessage, Locator, Page, Request, expect
 
+from tests import phi_watch
+
 PATIENCE_MS: Final = 20_000
 WATCH_POLICY: Final = """
 window.violations = [];
@@ -78,13 +80,20 @@ class ConsolePage:
 
 
 @asynccontextmanager
-async def console(running: Browser, base: str, **options: Any) -> AsyncIterator[ConsolePage]:
-    """A tab, in a context of its own, until the block ends; then it is checked."""
+async def console(
+    running: Browser, base: str, *, numbers: bool = False, **options: Any
+) -> AsyncIterator[ConsolePage]:
+    """A tab, in a context of its own, until the block ends; then it is checked.
+
+    `numbers`: callers' data may be on the screen.
+    """
     context = await running.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
     try:
         await context.add_init_script(WATCH_POLICY)
         opened = ConsolePage(await context.new_page(), base)
         yield opened
         await opened.check()
+        if not numbers:
+            phi_watch.look("the console's page", await opened.page.content())
     finally:
         await context.close()

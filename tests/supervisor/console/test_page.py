@@ -54,7 +54,10 @@ def many(number: int) -> list[CallSeen]:
 
 async def test_a_thousand_calls(running: Browser) -> None:
     """The worst hundred are shown, and any other can be found."""
-    async with showing(*many(1000), numbers=True) as shown, console(running, shown.base) as page:
+    async with (
+        showing(*many(1000), numbers=True) as shown,
+        console(running, shown.base, numbers=True) as page,
+    ):
         await page.sign_in(API_TOKEN)
         await expect(page.rows).to_have_count(100)
         await expect(page.rows.first).to_contain_text("+14155550998")
@@ -93,7 +96,10 @@ async def test_sorting(running: Browser) -> None:
 async def test_names_of_strangers_are_text(running: Browser) -> None:
     """Wherever they are shown, and whatever reason Asterisk gives."""
     bad = call(caller=SCRIPT[:60], called=SCRIPT[-60:])
-    async with showing(bad, numbers=True) as shown, console(running, shown.base) as page:
+    async with (
+        showing(bad, numbers=True) as shown,
+        console(running, shown.base, numbers=True) as page,
+    ):
         shown.seen = replace(shown.seen, node=node(ari_connected=False, ari_reason=SCRIPT))
         await page.sign_in(API_TOKEN)
         await expect(page.rows.first.locator(".c-who")).to_contain_text(SCRIPT[:60])
@@ -122,7 +128,7 @@ async def test_who_sees_numbers_is_signed_out_when_idle(running: Browser) -> Non
     for numbers in (True, False):
         async with (
             showing(call(), numbers=numbers) as shown,
-            console(running, shown.base) as page,
+            console(running, shown.base, numbers=numbers) as page,
         ):
             await page.page.clock.install()
             await page.sign_in(API_TOKEN)
