@@ -57,6 +57,7 @@ class AllPhoneCalls:
         self.resumption = Resumption(switchboard, self._runs, self._orders)
         self._swept_at_s = 0.0
         self.draining = False
+        self._turning_away: set[str] = set()
         control.on_forgotten = switchboard.board.wake
 
     def renew(self, settings: PhoneSettings) -> None:
@@ -73,6 +74,8 @@ class AllPhoneCalls:
         """A caller's channel is in our app; one that is known goes on by itself."""
         if self._board.find(event.channel_id) is not None:
             return
+        if event.channel_id in self._turning_away:
+            return  # seen once more, in the list of channels
         now_s = time.time()
         call = PhoneCall(
             sid=new_sid("CA"),
@@ -242,10 +245,14 @@ class AllPhoneCalls:
     async def _turn_away(self, call: PhoneCall) -> None:
         """No script for this caller: the dialplan's fallback has them."""
         log.warning("call_refused", call_id=call.sid, reason="draining")
+        self._control.streams.measures.refused["draining"] += 1
+        self._turning_away.add(call.channel_id)
         try:
             await self._board.ari.continue_in_dialplan(call.channel_id)
         except AriError as error:
             log.info("caller_left", call_id=call.sid, reason=str(error))
+        finally:
+            self._turning_away.discard(call.channel_id)
 
     async def _end_late(self, sid: str) -> None:
         await self.direct(sid, Hangup())

@@ -119,11 +119,14 @@ async def test_scripts_take_nobody_while_draining(tmp_path: Path) -> None:
     """The dialplan's fallback has callers whose number has a script, as all others."""
     routes = tmp_path / "routes.json"
     (tmp_path / "a.xml").write_text("<Response><Pause length='600'/></Response>")
-    routes.write_text(json.dumps({"agent": {"twiml_file": "a.xml"}}))
+    routes.write_text(json.dumps({"*": {"twiml_file": "a.xml"}}))
     with RunningStack(settings={"INBOUND_SCRIPTS": str(routes)}) as stack:
         assert stack.http("POST", "/drain")[0] == 200
         await stack.check_refused()
-        assert [event["reason"] for event in stack.events("call_refused")] == ["draining"]
+        assert {event["reason"] for event in stack.events("call_refused")} == {"draining"}
+        assert stack.events("phone_call") == []  # no script was begun
+        refused = 'ots_calls_refused_total{reason="draining"} 1.0'
+        assert refused in stack.http("GET", "/metrics")[1]
         assert stack.http("DELETE", "/drain")[0] == 200
 
 
