@@ -7,7 +7,7 @@ BENCH_SECONDS ?= 10
 CALLERS ?= $(if $(REAL),50,200)
 LOAD_SECONDS ?= 60
 
-.PHONY: help setup run demo call test check format bench chaos load images doctor
+.PHONY: help setup run demo call test check format bench chaos load pictures images doctor
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -26,6 +26,7 @@ call: setup  ## place another call on what `make run` has started
 
 test: setup  ## the whole test suite, on a real Asterisk where there can be one
 	@command -v cc >/dev/null || deploy/setup.sh compiler
+	@command -v chromium >/dev/null || deploy/setup.sh browser || echo "going on without a browser"
 	@$(RUN) pytest
 
 check: setup  ## ruff and mypy --strict
@@ -43,6 +44,10 @@ chaos: setup  ## kill everything for a minute, and count the calls
 load: setup  ## 200 simulated callers, with locust; REAL=1: 50 on the real Asterisk; WEB=1: its web page
 	@$(RUN) python -m loadtest.load --callers $(CALLERS) --seconds $(LOAD_SECONDS) \
 		$(if $(REAL),--real) $(if $(WEB),--web) $(LOAD_OPTIONS)
+
+pictures: setup  ## pictures of the console with calls that suffer, in out/
+	@command -v chromium >/dev/null || deploy/setup.sh browser
+	@$(RUN) python -m loadtest.console_pictures
 
 images:  ## container images of all programs, with docker, podman or buildah
 	@deploy/docker/build.sh

@@ -72,6 +72,11 @@ if [ "${1:-}" = compiler ]; then # for the benchmark's programs in C
     exit
 fi
 
+if [ "${1:-}" = browser ]; then # for tests and pictures of the console
+    install chromium fonts-inter || fail "the console's tests need Chromium"
+    exit
+fi
+
 [ -e "$CA_BUNDLE" ] || install ca-certificates || say "going on without it" >&2
 prepare_asterisk || say "going on without a real Asterisk" >&2
 uv --version >/dev/null 2>&1 || install_uv

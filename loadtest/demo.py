@@ -29,6 +29,8 @@ from loadtest import demo_call
 from loadtest.phone_plan import CallRecord
 from loadtest.picture import draw_call
 from loadtest.sip_phone import SipPhone
+from shim import environment
+from supervisor.config import TOKEN_FILE, SupervisorConfig
 
 OUT: Final = Path("out")
 LOG: Final = OUT / "services.log"
@@ -211,11 +213,19 @@ async def _place(to: str) -> CallRecord:
 
 def _stay(settings: Mapping[str, str]) -> None:
     print(
-        f"\nrunning. look at {_http(settings)}/metrics, or: python -m supervisor.command health\n"
+        f"\nrunning. the console: {_http(settings)}/\n"
+        f"its token, to sign in: {_token(settings)}\n"
+        f"also {_http(settings)}/metrics, and: uv run python -m supervisor.command health\n"
         "another call: make call      stop: Ctrl-C",
         flush=True,
     )
     signal.pause()
+
+
+def _token(settings: Mapping[str, str]) -> str:
+    """Where the console's token is."""
+    config = environment.read(SupervisorConfig, settings)
+    return "API_TOKEN" if config.api_token else f"cat {config.run_path() / TOKEN_FILE}"
 
 
 def _http(settings: Mapping[str, str]) -> str:

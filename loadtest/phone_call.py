@@ -149,6 +149,7 @@ class ActiveCall(CallInProgress):
         for at_seconds, digit in self._plan.digits:
             self._check_events()
             self._leg.mouth.press(digit, round(at_seconds * PTIMES_PER_SECOND))
+        self._leg.network = self._plan.network
         self._leg.mouth.play(self._plan.audio, self._plan.audio_loop)
         self._leg.start()
 

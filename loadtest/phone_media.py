@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import random
 import secrets
 import socket
 import struct
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 
+from loadtest.phone_plan import BadNetwork
 from loadtest.phone_rtp import Ear, Mouth
 
 PTIME_NS = 20_000_000
@@ -45,15 +47,16 @@ class MediaLeg:
     Nothing is read or sent before `connect`, nothing sent before `start`. The port is even, and the
     odd one above it is held too, so that the far end's RTCP (RFC 3550 section 11) cannot run into
     another call's RTP. A socket that fails, as for an address that cannot be reached, ends this
-    leg's traffic and is told to `on_error`.
+    leg's traffic and is told to `on_error`. `network` is what packets go through on their way.
     """
 
     def __init__(self, host: str, keep_packets: bool, on_error: OnError) -> None:
         self._on_error = on_error
         self._rtp, self._rtcp = _bind_pair(host)
         self.port: int = self._rtp.getsockname()[1]
-        random = secrets.randbits
-        self.mouth = Mouth(random(32), random(16), random(32), keep=keep_packets)
+        bits = secrets.randbits
+        self.mouth = Mouth(bits(32), bits(16), bits(32), keep=keep_packets)
+        self.network: BadNetwork | None = None
         self.ear = Ear(keep=keep_packets)
         self.sent_packets = 0
         self.first_sent_ns: int | None = None
@@ -92,6 +95,9 @@ class MediaLeg:
         missed = 0 if self._frame is None else frame - self._frame - 1
         self._frame = frame
         packet = self.mouth.next_packet(missed)
+        if self.network is not None:
+            self._lose_or_hold_up(packet, self.network)
+            return
         now_ns = time.monotonic_ns()
         try:
             self._rtp.sendto(packet, remote)
@@ -101,6 +107,25 @@ class MediaLeg:
         self.send_late_max_ns = max(self.send_late_max_ns, now_ns - deadline_ns)
         if self.first_sent_ns is None:
             self.first_sent_ns = now_ns
+
+    def _lose_or_hold_up(self, packet: bytes, network: BadNetwork) -> None:
+        now_ns = time.monotonic_ns()
+        self.first_sent_ns = first_ns = self.first_sent_ns or now_ns
+        silent_after = network.silent_after
+        silent = silent_after is not None and now_ns - first_ns > silent_after * 1e9
+        if silent or random.random() < network.loss_share:
+            return
+        delay_s = random.uniform(0, network.jitter_ms / 1000)
+        asyncio.get_running_loop().call_later(delay_s, self._send_late, packet)
+
+    def _send_late(self, packet: bytes) -> None:
+        if self._remote is None or self._rtp.fileno() < 0:
+            return  # the call is over
+        try:
+            self._rtp.sendto(packet, self._remote)
+        except OSError:
+            return  # a packet lost, as all else that this network loses
+        self.sent_packets += 1
 
     def empty(self) -> None:
         """Read everything that has arrived."""

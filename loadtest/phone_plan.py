@@ -12,6 +12,18 @@ Outcome = Literal["answered", "refused", "timeout", "canceled"]
 Party = Literal["caller", "callee"]
 
 
+class BadNetwork(Struct, frozen=True, kw_only=True):
+    """What becomes of packets between a phone and Asterisk.
+
+    Of all packets `loss_share` (0 to 1) are lost, and each of the others is held up by 0 to
+    `jitter_ms`, so that some overtake others. From `silent_after` seconds on none arrives.
+    """
+
+    loss_share: float = 0.0
+    jitter_ms: float = 0.0
+    silent_after: float | None = None
+
+
 class CallPlan(Struct, frozen=True, kw_only=True):
     """What a call shall do.
 
@@ -20,6 +32,7 @@ class CallPlan(Struct, frozen=True, kw_only=True):
     after the answer (None: never by itself), and cancels a call that has rung for `ring_seconds`,
     or `cancel_after` seconds after the INVITE; but never before the far end has shown any sign,
     which RFC 3261 section 9.1 asks for. `digits` are (seconds after the answer, digit).
+    `network` is what the phone's audio goes through; None: all of it arrives at once.
     """
 
     to: str
@@ -31,6 +44,7 @@ class CallPlan(Struct, frozen=True, kw_only=True):
     cancel_after: float | None = None
     digits: tuple[tuple[float, str], ...] = ()
     keep_packets: bool = True
+    network: BadNetwork | None = None
 
 
 class CallRecord(Struct, frozen=True, kw_only=True):

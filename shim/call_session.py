@@ -88,6 +88,7 @@ class CallSession:
         self.call = call = start.call
         self.rtp = rtp
         self.media_connected = False
+        self._connected_ns = 0
         self._stream_sid = call.stream_sid
         self._words = words
         self._settings = settings
@@ -127,6 +128,7 @@ class CallSession:
         first_ns = clock.add(self)
         self._outbound = OutboundStream(self.call, self.rtp.send, self._words, first_ns)
         self.media_connected = True
+        self._connected_ns = time.monotonic_ns()
 
     def start_recording(self, writer: RecordingWriter) -> None:
         """Record both directions from now on; media must be connected."""
@@ -219,7 +221,16 @@ class CallSession:
             quality=self._sum_up(stats),
             depth_ms=self._playout.queued_bytes // BYTES_PER_MS,
             stream_open=self._link is not None,
+            jitter_now_ms=round(self._inbound.jitter_ns / 1e6, 1),
+            silent_ms=self._silent_ms(),
         )
+
+    def _silent_ms(self) -> int:
+        if not self.media_connected:
+            return 0
+        now_ns = time.monotonic_ns()
+        silent_ns = min(self._inbound.silent_ns(now_ns), now_ns - self._connected_ns)
+        return silent_ns // 1_000_000
 
     def take_barge_ins(self) -> list[float]:
         """The times, in ms, of the barge-ins since this was asked last."""

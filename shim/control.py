@@ -247,13 +247,19 @@ class RecordingStats(msgspec.Struct, frozen=True):
 
 
 class CallFigures(msgspec.Struct, frozen=True):
-    """A call as it is now. `depth_ms`: so much audio waits to be played to the caller."""
+    """A call as it is now. `depth_ms`: so much audio waits to be played to the caller.
+
+    `jitter_now_ms` is RFC 3550's interarrival jitter of the moment. `silent_ms`: for so long no
+    packet of the caller has come to this worker when one was due.
+    """
 
     call_sid: str
     stats: CallStats = CallStats()
     quality: CallQuality = CallQuality()
     depth_ms: int = 0
     stream_open: bool = False
+    jitter_now_ms: float = 0.0
+    silent_ms: int = 0
 
 
 class CallsNow(msgspec.Struct, frozen=True, tag=True):

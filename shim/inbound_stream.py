@@ -114,6 +114,10 @@ class InboundStream:
         self.longest_gap_ns = gap.longest_before_ns
         self._missing.clear()
 
+    def silent_ns(self, now_ns: int) -> int:
+        """For how long no packet has come when one was due; before the first: since the start."""
+        return max(0, now_ns - self._due_ns)
+
     def accept(self, datagram: bytes, now_ns: int) -> bytes | None:
         """Take a datagram that arrived at `now_ns` (monotonic).
 

@@ -1,6 +1,8 @@
 """Commands for operators. Settings come from the environment or .env, as the supervisor's.
 
 restart [WORKER ...]   replace workers while their calls go on; without a number all, in turn
+drain                  take no new calls from now on; those that are up go on
+undrain                take calls again
 health                 the whole picture that /health has for those with credentials
 key NAME ROLE          make an API key: prints its secret, and the line for API_KEYS_FILE
 audit-verify [FILE]    check the audit log's chain; says which line is broken
@@ -38,6 +40,10 @@ def main() -> int:
         match arguments.command:
             case "restart":
                 _restart(arguments.workers)
+            case "drain" | "undrain":
+                config = _config()
+                method = "POST" if arguments.command == "drain" else "DELETE"
+                sys.stdout.write(_ask(config, method, "/drain", _token(config)))
             case "health":
                 config = _config()
                 sys.stdout.write(_health(config, _token(config)))
@@ -63,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     restart = commands.add_parser("restart")
     restart.add_argument("workers", type=int, nargs="*", help="their numbers; none: all")
-    commands.add_parser("health")
+    for name in ("drain", "undrain", "health"):
+        commands.add_parser(name)
     key = commands.add_parser("key")
     key.add_argument("name", help="who has it, as the audit log shows it")
     key.add_argument("role", help="read, operate or admin")

@@ -89,6 +89,10 @@ class SupervisorConfig(msgspec.Struct, frozen=True):
     """Of each credential in the long run; twice as many at once."""
     audit_log: str = ""
     """Who did what to which call; empty: in /var/lib/open-telephony-stack or RUN_DIR; or off."""
+    console: Literal["on", "off"] = "on"
+    """The operator's page at /."""
+    console_show_numbers: bool = False
+    """Whether it shows numbers and names to those who may also operate; otherwise masked."""
     run_dir: str = ""
     """For control socket and port table; empty: on /dev/shm, or where temporary files go."""
     on_stream_end: Literal["hangup", "continue"] = "hangup"

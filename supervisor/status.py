@@ -71,6 +71,13 @@ def is_poor(call: CallFigures) -> bool:
     return call.stats.frames_in >= JUDGED_AFTER_FRAMES and call.quality.mos < POOR_MOS
 
 
+def node_status(workers: list[WorkerFigures], *, connected: bool, draining: bool) -> str:
+    """How the node is, in a word; `connected`: to Asterisk."""
+    if draining:
+        return "draining"
+    return "ok" if connected and all(worker.up for worker in workers) else "degraded"
+
+
 def worker_health(figures: WorkerFigures, ports: range) -> dict[str, Any]:
     """A worker in `/health`."""
     return {

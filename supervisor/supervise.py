@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import secrets
 import signal
 import time
@@ -24,22 +23,31 @@ from supervisor.api.server import Answers, HttpApi, server_tls
 from supervisor.asterisk_watch import AsteriskWatch
 from supervisor.calls.control import CallControl
 from supervisor.calls.names import CallNames, new_sid
-from supervisor.calls.state import Call, OnEnd
-from supervisor.calls.table import CallTable, Rules
+from supervisor.calls.state import Call
+from supervisor.calls.table import CallTable
 from supervisor.config import TOKEN_FILE, SupervisorConfig
+from supervisor.console.feed import Feed
+from supervisor.console.lookout import Lookout, Sources
+from supervisor.console.routes import ConsoleRoutes
 from supervisor.metrics import Figures, make_registry
+from supervisor.part_settings import rules, stream_settings, worker_environment
 from supervisor.phone.call_store import CallStore
-from supervisor.phone.phone_call import Direction
+from supervisor.phone.phone_call import CallRejected, Direction
 from supervisor.phone.setup import phone_calls, phone_settings
-from supervisor.status import WorkerFigures, call_health, worker_figures, worker_health
+from supervisor.status import (
+    WorkerFigures,
+    call_health,
+    node_status,
+    worker_figures,
+    worker_health,
+)
 from supervisor.traces.setup_traces import Facts
 from supervisor.traces.tracing import open_tracing
-from supervisor.workers.admission import Limits
 from supervisor.workers.media_ports import MediaPorts
 from supervisor.workers.pool import PoolError, PoolSettings, WorkerPool
 from supervisor.workers.port_table import PortTable
 from supervisor.workers.slot import SlotState
-from supervisor.workers.stream_control import StreamControl, StreamSettings
+from supervisor.workers.stream_control import StreamControl
 
 log = structlog.get_logger()
 
@@ -77,6 +85,7 @@ class Supervisor:
         self._read_setup = read_setup
         self._stop = asyncio.Event()
         self._failed = False
+        self._replaced = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_lag = Histogram.of(LAG_BOUNDS_MS)
         self._run_dir = config.run_path()
@@ -87,32 +96,39 @@ class Supervisor:
             config.rtp_bind_host or config.external_media_host,
         )
         names = CallNames(config.ari_app)
-        self._table = CallTable(_rules(config), lambda: new_sid("CA"))
+        self._table = CallTable(rules(config), lambda: new_sid("CA"))
         self._watch = AsteriskWatch(config.ari_settings(), self._table, names, self._on_replaced)
         self._control = CallControl(self._table, self._watch.ari, names, config.external_media_host)
         self._watch.control = self._control
         self._tracing = self._control.tracing = open_tracing(setup.environment, self._facts)
         self._streams = StreamControl(
-            _stream_settings(config), self._table, self._ports, self._control.happen
+            stream_settings(config), self._table, self._ports, self._control.happen
         )
         self._control.streams = self._streams
         self._streams.traces = self._tracing.setups if self._tracing else None
         self._store = CallStore(config.state_path())
         self.phones = phone_calls(config, self._watch.ari, names, self._store, self._control)
         self._watch.phones = self.phones
-        pool = PoolSettings(self._run_dir, setup.cpus, _worker_environment(setup))
+        pool = PoolSettings(
+            self._run_dir, setup.cpus, worker_environment(setup.config, setup.environment)
+        )
         self._pool = WorkerPool(pool, self._memory.layout, self._streams)
         self._streams.pool = self._pool
-        registry = make_registry(self._figures)
-        answers = Answers(self._health, registry, self._pool.replace, self.phones)
         self._token = config.api_token or secrets.token_urlsafe(32)
         self._tls = server_tls(config.http_tls_cert, config.http_tls_key)
-        self._http = HttpApi(
-            answers,
-            Doorkeeper(config.door_settings(self._token)),
-            AuditLog(audit_path) if (audit_path := config.audit_path()) else None,
-            config.twilio_account_sid,
+        audit = AuditLog(audit_path) if (audit_path := config.audit_path()) else None
+        self._console = Feed(Lookout(self._sources(audit), self._stop.is_set).look)
+        pages = ConsoleRoutes(self._console, show_numbers=config.console_show_numbers)
+        answers = Answers(
+            health=self._health,
+            registry=make_registry(self._figures),
+            restart_worker=self._pool.replace,
+            drain=self._set_draining,
+            calls=self.phones,
+            console=pages if config.console == "on" else None,
         )
+        door = Doorkeeper(config.door_settings(self._token))
+        self._http = HttpApi(answers, door, audit, config.twilio_account_sid)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain and clean up.
@@ -132,6 +148,8 @@ class Supervisor:
             self.phones.resumption.load(self._store.load())
             self._hold(self.phones.run())
             self._hold(self._tick())
+            if self._config.console == "on":
+                self._hold(self._console.run())
             self._hold(self._free_unclaimed())
             await self._wait_for_workers()
             self._hold(self._watch.run())
@@ -171,11 +189,11 @@ class Supervisor:
         fixed = self._config.fixed_differences(setup.config)
         if fixed or len(setup.cpus) != len(self._pool.slots):
             log.warning("settings_need_a_restart", names=fixed or ["WORKERS"])
-        self._table.rules = _rules(setup.config)
-        self._streams.settings = _stream_settings(setup.config)
+        self._table.rules = rules(setup.config)
+        self._streams.settings = stream_settings(setup.config)
         self._http.renew(setup.config.door_settings(self._token).credentials)
         self.phones.renew(phone_settings(setup.config))
-        self._pool.renew_environment(_worker_environment(setup))
+        self._pool.renew_environment(worker_environment(setup.config, setup.environment))
         for slot in self._pool.slots:
             await self._replace(slot.index)
         log.info("renewed", workers=len(self._pool.slots))
@@ -188,10 +206,19 @@ class Supervisor:
 
     def _on_replaced(self) -> None:
         """A newer supervisor has the app, and finds our callers there: it serves them anew."""
+        self._replaced = True
         self._streams.draining = self.phones.draining = True
         self._watch.stop()
         self._hold(self.phones.abandon())
         self._control.abandon_all("another supervisor has taken over")
+
+    def _set_draining(self, on: bool) -> None:
+        """Take no new calls, or take them again; raises CallRejected when it isn't ours to say."""
+        if self._stop.is_set() or self._replaced:
+            what = "about to end" if self._stop.is_set() else "replaced by another"
+            raise CallRejected(409, 409, f"the supervisor is {what}: it takes no calls any more")
+        self._streams.draining = self.phones.draining = on
+        log.info("draining" if on else "drain_ended", calls=len(self._table.calls))
 
     async def _wait_for_workers(self) -> None:
         """Callers come as soon as we listen to ARI: first have somebody to take them."""
@@ -256,18 +283,15 @@ class Supervisor:
 
     def _health(self) -> dict[str, Any]:
         workers = self._worker_figures()
-        if self._streams.draining:
-            status = "draining"
-        else:
-            good = self._watch.connected and all(figures.up for figures in workers)
-            status = "ok" if good else "degraded"
+        connected, draining = self._watch.connected, self._streams.draining
+        status = node_status(workers, connected=connected, draining=draining)
         table = self._ports.table
         return {
             "status": status,
             "supervisor_task_status": "stopping" if self._stop.is_set() else "running",
             "running": not self._stop.is_set(),
             **call_health(self._table.calls),
-            "ari": {"connected": self._watch.connected, "reason": self._watch.why},
+            "ari": {"connected": connected, "reason": self._watch.why},
             "workers": [worker_health(each, table.slice(each.worker)) for each in workers],
             "config": environment.redacted(self._config),
         }
@@ -282,6 +306,19 @@ class Supervisor:
         cpu = self._pool.slots[call.worker].cpu if call.worker >= 0 else None
         url = call.target.url if call.target else self._config.ecs_media_wss_url
         return Facts(direction.value, cpu, url)
+
+    def _sources(self, audit: AuditLog | None) -> Sources:
+        return Sources(
+            table=self._table,
+            control=self._control,
+            streams=self._streams,
+            phones=self.phones,
+            watch=self._watch,
+            ports=self._ports.table,
+            layout=self._memory.layout,
+            figures=self._worker_figures,
+            audit=audit,
+        )
 
     def _figures(self) -> Figures:
         return Figures(
@@ -306,29 +343,3 @@ class Supervisor:
             log.error("supervisor_task_failed", exc_info=error)
             self._failed = True
             self._stop.set()
-
-
-def _rules(config: SupervisorConfig) -> Rules:
-    return Rules(
-        on_stream_end=OnEnd(config.on_stream_end),
-        on_stream_failed=OnEnd(config.on_stream_failed),
-        setup_timeout_ns=int(config.setup_timeout * 1e9),
-    )
-
-
-def _worker_environment(setup: Setup) -> dict[str, str]:
-    return {**setup.environment, "RUN_DIR": str(setup.config.run_path())}
-
-
-def _stream_settings(config: SupervisorConfig) -> StreamSettings:
-    fds, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    asterisk_ports = config.asterisk_rtp_end - config.asterisk_rtp_start + 1
-    return StreamSettings(
-        url=config.ecs_media_wss_url,
-        fallback_url=config.ecs_media_wss_fallback_url,
-        account_sid=config.twilio_account_sid,
-        custom_parameters=config.custom_parameters(),
-        share_numbers=config.share_numbers,
-        limits=Limits(config.max_calls, asterisk_ports, fds),
-        record=config.record_calls,
-    )

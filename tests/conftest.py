@@ -1,5 +1,5 @@
-"""What all tests share: the real Asterisk and Prometheus, the count of tests that used them, and
-the search for callers' data in all that they made the system write.
+"""What all tests share: the real Asterisk and Prometheus, the count of tests that used those and
+Chromium, and the search for callers' data in all that they made the system write.
 """
 
 import os
@@ -10,12 +10,17 @@ import pytest
 
 from deploy.asterisk_rootfs import RootfsError, ensure_rootfs, obstacle
 from tests.asterisk_instance import asterisk, asterisk_rootfs
+from tests.chromium_instance import chromium_program, running
 from tests.phi_watch import PhiPlugin
 from tests.prometheus_instance import prometheus_programs
 
-__all__ = ["asterisk", "asterisk_rootfs", "prometheus_programs"]
+__all__ = ["asterisk", "asterisk_rootfs", "chromium_program", "prometheus_programs", "running"]
 
-REAL = {"asterisk": "REQUIRE_ASTERISK", "prometheus": "REQUIRE_PROMETHEUS"}
+REAL = {
+    "asterisk": "REQUIRE_ASTERISK",
+    "chromium": "REQUIRE_CHROMIUM",
+    "prometheus": "REQUIRE_PROMETHEUS",
+}
 """Markers, and what is set in CI: a run in which such a test was skipped has failed."""
 
 _marked: defaultdict[str, set[str]] = defaultdict(set)

@@ -1,11 +1,13 @@
-"""HTTP for people, monitoring and bots: `/health`, `/metrics`, calls, and the restart of workers.
+"""HTTP for people, monitoring and bots: `/health`, `/metrics`, calls, workers, drain, the console.
 
-All but `/health` and `/metrics` needs credentials, and is told to the audit log, refused or not.
+All but `/health`, `/metrics` and the console's page, which holds no data, needs credentials, and
+is told to the audit log, refused or not.
 """
 
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +21,7 @@ from supervisor.api.access import Credentials, Role
 from supervisor.api.audit_chain import Deed
 from supervisor.api.audit_log import AuditLog
 from supervisor.api.doorkeeper import Doorkeeper, NotAuthenticated, TooOften
+from supervisor.console.routes import ConsoleRoutes, Viewer
 from supervisor.phone.phone_call import CallRejected, PhoneCalls
 from supervisor.rest import errors as rest_errors
 from supervisor.rest.errors import Code
@@ -32,19 +35,24 @@ END_S: Final = 2.0
 MAX_BODY_BYTES: Final = 64 * 1024
 HEALTHY: Final = ("ok", "draining")
 UNKNOWN: Final = Duty("unknown", Role.READ)
+FOREIGN: Final = ("cross-site", "same-site")
+"""What a browser says in Sec-Fetch-Site of a request that another site's page has made."""
 CHALLENGE: Final = 'Basic realm="open-telephony-stack", charset="UTF-8"'
 
 
 class Answers(Struct, frozen=True):
-    """Where the answers come from: `/health`, `/metrics`, who replaces a worker, the calls.
+    """Where the answers come from: `/health`, `/metrics`, who replaces a worker, who drains (or
+    goes back to taking calls; raises CallRejected), the calls, the console.
 
-    Without `calls` what is about calls gets 503.
+    Without `calls` what is about calls gets 503; without `console` there is none.
     """
 
     health: Callable[[], dict[str, Any]]
     registry: CollectorRegistry
     restart_worker: Callable[[int], Awaitable[None]]
+    drain: Callable[[bool], None]
     calls: PhoneCalls | None = None
+    console: ConsoleRoutes | None = None
 
 
 class HttpApi:
@@ -64,11 +72,12 @@ class HttpApi:
         app = web.Application(middlewares=[self._guard()], client_max_size=MAX_BODY_BYTES)
         app.router.add_get("/health", self._get_health)
         app.router.add_get("/metrics", self._get_metrics)
-        restart = Duty("worker.restart", Role.ADMIN)
         self._calls = CallRoutes(answers.calls, account_sid, self._must_record)
-        routes = self._calls.routes()
-        routes.append(("POST", r"/workers/{worker:\d{1,4}}/restart", self._restart_worker, restart))
-        for method, path, handler, duty in routes:
+        if (console := answers.console) is not None:
+            self._open |= {console.get_file}
+            app.router.add_get("/", console.get_file)
+            app.router.add_get(r"/console/{file:[\w-]+(\.[\w-]+)+}", console.get_file)
+        for method, path, handler, duty in [*self._calls.routes(), *self._own_routes()]:
             app.router.add_route(method, path, handler)
             self._duties[handler] = duty
         self._runner = web.AppRunner(
@@ -78,6 +87,19 @@ class HttpApi:
             logger=_silent_logger(),
             shutdown_timeout=END_S,
         )
+
+    def _own_routes(self) -> list[tuple[str, str, Handler, Duty]]:
+        """Method, path, handler and duty of what is not about calls."""
+        restart, admin = r"/workers/{worker:\d{1,4}}/restart", Role.ADMIN
+        routes: list[tuple[str, str, Handler, Duty]] = [
+            ("POST", restart, self._restart_worker, Duty("worker.restart", admin)),
+            ("POST", "/drain", self._drain, Duty("node.drain", admin)),
+            ("DELETE", "/drain", self._undrain, Duty("node.undrain", admin)),
+        ]
+        if self._answers.console is not None:
+            watch = Duty("console.watch", Role.READ)
+            routes.append(("GET", "/console/live", self._watch, watch))
+        return routes
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listen; returns the port, which 0 leaves to the system.
@@ -102,7 +124,9 @@ class HttpApi:
         self._calls.account_sid = credentials.account_sid
 
     async def close(self) -> None:
-        """Stop to listen, and write the last lines of the audit log."""
+        """Let viewers go, stop to listen, and write the last lines of the audit log."""
+        if self._answers.console is not None:
+            self._answers.console.close()
         await self._runner.cleanup()
         self._door.close()
         if self._audit is not None:
@@ -124,14 +148,20 @@ class HttpApi:
             except Exception as raised:  # noqa: BLE001  # all of it becomes an answer, and is logged
                 error = _rejection(raised, request)
                 response = _refusal(error)
-            if known not in self._open:
+            if known not in self._open and not visit.told:
                 self._record(visit, request, error)
+            response.headers.setdefault("Cache-Control", "no-store")
             return response
 
         return guard
 
     async def _admit(self, request: web.Request, duty: Duty) -> None:
-        """Raises CallRejected unless the request's sender may do this."""
+        """Raises CallRejected unless the request's sender may do this.
+
+        A browser remembers Basic credentials and would send them with another site's request.
+        """
+        if request.headers.get("Sec-Fetch-Site") in FOREIGN:
+            raise CallRejected(Code.FORBIDDEN, 403, "a page of another site has no business here")
         authorization = request.headers.get("Authorization", "")
         actor = await self._door.admit(authorization, request.remote or "")
         request[VISIT].actor = actor
@@ -181,6 +211,29 @@ class HttpApi:
         except PoolError as error:
             raise CallRejected(409, 409, str(error)) from error
         return json_answer({"worker": worker, "restarted": True})
+
+    async def _drain(self, _: web.Request) -> web.StreamResponse:
+        self._must_record()
+        self._answers.drain(True)
+        return json_answer({"draining": True})
+
+    async def _undrain(self, _: web.Request) -> web.StreamResponse:
+        self._must_record()
+        self._answers.drain(False)
+        return json_answer({"draining": False})
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        """The console's pictures; told to the audit log when it begins, as it may take hours."""
+        console, visit = self._answers.console, request[VISIT]
+        assert console is not None  # or there were no such route
+        assert visit.actor is not None  # or nobody would have been let in
+        console.check_room()
+        self._record(visit, request, None)
+        visit.told = True
+        header, address = request.headers["Authorization"], request.remote or ""
+        again = partial(self._door.admit, header, address)
+        viewer = Viewer(visit.actor, self._calls.account_sid, again)
+        return await console.stream(request, viewer)
 
 
 def _silent_logger() -> logging.Logger:

@@ -46,7 +46,7 @@ CLOSE_S = 2.0
 class AllPhoneCalls:
     """Create it before Asterisk is listened to, have `resumption` load, and `close` it at the end.
 
-    `draining`: no calls are placed any more.
+    `draining`: no calls are placed any more, and no caller gets a script.
     """
 
     def __init__(self, switchboard: Switchboard, control: CallControl) -> None:
@@ -57,6 +57,7 @@ class AllPhoneCalls:
         self.resumption = Resumption(switchboard, self._runs, self._orders)
         self._swept_at_s = 0.0
         self.draining = False
+        self._turning_away: set[str] = set()
         control.on_forgotten = switchboard.board.wake
 
     def renew(self, settings: PhoneSettings) -> None:
@@ -73,6 +74,8 @@ class AllPhoneCalls:
         """A caller's channel is in our app; one that is known goes on by itself."""
         if self._board.find(event.channel_id) is not None:
             return
+        if event.channel_id in self._turning_away:
+            return  # seen once more, in the list of channels
         now_s = time.time()
         call = PhoneCall(
             sid=new_sid("CA"),
@@ -86,6 +89,9 @@ class AllPhoneCalls:
             channel_id=event.channel_id,
         )
         chosen = route(self._board.settings.routes, event.called)
+        if self.draining and chosen is not DEFAULT:  # else the stream's admission refuses it
+            self._runs.hold(self._turn_away(call))
+            return
         record = PhoneRecord(call, script=chosen.script, verbs=chosen.verbs)
         self._board.enter(record)
         thing = self._board.thing(record)
@@ -104,7 +110,7 @@ class AllPhoneCalls:
     async def create(self, order: CallOrder) -> PhoneCall:
         """Queue a call; returns at once, before anything rings."""
         if self.draining:
-            raise CallRejected(20503, 503, "the supervisor is shutting down")
+            raise CallRejected(20503, 503, "the supervisor is draining: it takes no new calls")
         dial_target.party("To", order.to)
         dial_target.caller("From", order.caller, order.to)
         self._check_script(order)
@@ -171,7 +177,11 @@ class AllPhoneCalls:
     @property
     def running(self) -> int:
         """How many calls are not over."""
-        return sum(not record.call.status.is_final for record in self._board.records.values())
+        return len(self._board.running)
+
+    def in_progress(self) -> list[PhoneRecord]:
+        """The records of all calls that are not over."""
+        return list(self._board.running.values())
 
     async def end_all(self, reason: str) -> None:
         """End all calls; callers go on in the dialplan."""
@@ -231,6 +241,18 @@ class AllPhoneCalls:
                 await self._board.ari.delete_channel(record.call.channel_id)
         except AriError as error:
             log.info("caller_left", call_id=record.sid, reason=str(error))
+
+    async def _turn_away(self, call: PhoneCall) -> None:
+        """No script for this caller: the dialplan's fallback has them."""
+        log.warning("call_refused", call_id=call.sid, reason="draining")
+        self._control.streams.measures.refused["draining"] += 1
+        self._turning_away.add(call.channel_id)
+        try:
+            await self._board.ari.continue_in_dialplan(call.channel_id)
+        except AriError as error:
+            log.info("caller_left", call_id=call.sid, reason=str(error))
+        finally:
+            self._turning_away.discard(call.channel_id)
 
     async def _end_late(self, sid: str) -> None:
         await self.direct(sid, Hangup())

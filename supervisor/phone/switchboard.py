@@ -62,7 +62,7 @@ class Lines(Struct, frozen=True):
 class Switchboard:
     """The records by CallSid, running and ended, and the channels that they have.
 
-    `ended` is set whenever a call has ended.
+    `running` are those of calls that are not over. `ended` is set whenever a call has ended.
     """
 
     def __init__(self, settings: PhoneSettings, lines: Lines) -> None:
@@ -75,6 +75,7 @@ class Switchboard:
         self.board = ChannelBoard()
         self.notices = Notices(lines.webhooks, self.save)
         self.records: dict[str, PhoneRecord] = {}
+        self.running: dict[str, PhoneRecord] = {}
         self.ended = asyncio.Event()
         self._by_channel: dict[str, str] = {}
         self._store = lines.store
@@ -98,6 +99,7 @@ class Switchboard:
     def forget(self, sid: str) -> None:
         """Forget an ended call."""
         record = self.records.pop(sid)
+        self.running.pop(sid, None)
         self._by_channel.pop(record.call.channel_id, None)
         self._store.delete(sid)
 
@@ -112,7 +114,7 @@ class Switchboard:
 
     def enter(self, record: PhoneRecord) -> None:
         """Take a new record in, and follow its channel."""
-        self.records[record.sid] = record
+        self.records[record.sid] = self.running[record.sid] = record
         self.board.follow(record.call.channel_id)
         self._by_channel[record.call.channel_id] = record.sid
         self.save(record)
@@ -122,6 +124,7 @@ class Switchboard:
         self.records[record.sid] = record
         self.notices.deliver(record)
         if not record.call.status.is_final:
+            self.running[record.sid] = record
             self.board.follow(record.call.channel_id)
             self._by_channel[record.call.channel_id] = record.sid
 
@@ -149,6 +152,7 @@ class Switchboard:
         call.reason = reason or call.reason
         log.info("phone_call", call_id=call.sid, status=status.value, reason=call.reason)
         if status.is_final:
+            self.running.pop(call.sid, None)
             self.guard.ended(call.sid)
             self.board.drop(call.channel_id)
             self.ended.set()

@@ -39,11 +39,12 @@ class Duty(Struct, frozen=True):
 
 
 class Visit(Struct):
-    """A request as the audit log will tell it: what it turned out to be about."""
+    """A request as the audit log will tell it: what it turned out to be about; `told`: it has."""
 
     action: str
     call: str = ""
     actor: Actor | None = None
+    told: bool = False
 
 
 VISIT: Final = web.RequestKey("visit", Visit)

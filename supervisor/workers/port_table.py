@@ -81,6 +81,19 @@ class PortTable:
             "quarantined": len(self._resting[worker]),
         }
 
+    def cells(self, worker: int, most: int) -> list[tuple[int, int]]:
+        """A slice in at most so many pieces of equal size, the last may be smaller: how many ports
+        of each are leased, and how many are at rest."""
+        ports = self.slice(worker)
+        size = max(1, -(-len(ports) // most))
+        found = [[0, 0] for _ in range(-(-len(ports) // size))]
+        for port in self._leased:
+            if port in ports:
+                found[(port - ports[0]) // size][0] += 1
+        for _, port in self._resting[worker]:
+            found[(port - ports[0]) // size][1] += 1
+        return [(leased, resting) for leased, resting in found]
+
     def unclaimed(self) -> list[int]:
         """Ports that an earlier supervisor leased and no worker has claimed."""
         return [port for port, lease in self._leased.items() if lease.worker < 0]

@@ -29,7 +29,7 @@ async def test_callers_go_on_in_the_dialplan(tmp_path: Path) -> None:
         await rig.until_hears(caller, 600)
         assert (await placed.record).ended_by == "caller"
         await rig.until(lambda: all(call.status.is_final for call in calls), "all are over")
-        with pytest.raises(CallRejected, match="shutting down"):
+        with pytest.raises(CallRejected, match="draining"):
             await rig.create("<Response/>")
         caller.hang_up()
         await caller.record

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from loadtest.audio import silence, tone
-from loadtest.phone_plan import CallPlan, CallRecord
+from loadtest.phone_plan import BadNetwork, CallPlan, CallRecord
 from loadtest.recording import continuity, first_sound_ns, gaps, hears_only, timeline
 from loadtest.sdp import Sdp, parse_sdp
 from loadtest.sip_phone import SipPhone
@@ -55,6 +55,20 @@ async def test_a_call_hears_its_echo() -> None:
 def test_a_call_hears_its_echo_on_uvloop() -> None:
     """The same on uvloop."""
     check_echo(uvloop.run(echo_call()))
+
+
+async def test_a_bad_network() -> None:
+    """Loses its share, holds up the others, and goes silent when it is told to."""
+    network = BadNetwork(loss_share=0.4, jitter_ms=60)
+    record, far = await one_call("echo", seconds=2.0, network=network)
+    sent = far.rtp[record.call_id].packets
+    assert 20 < len(sent) < 85  # of a hundred
+    assert any(later.sequence < first.sequence for first, later in pairwise(sent))
+    network = BadNetwork(silent_after=0.5)
+    record, far = await one_call("echo", seconds=2.0, network=network)
+    sent = far.rtp[record.call_id].packets
+    assert 10 < len(sent) <= 27
+    assert continuity(sent).lost == 0
 
 
 async def test_digits_go_out_as_telephone_events() -> None:

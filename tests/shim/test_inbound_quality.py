@@ -54,6 +54,14 @@ def test_gaps() -> None:
     assert stream.longest_gap_ns == 100 * MS
 
 
+def test_how_long_nothing_has_come() -> None:
+    """From when a packet was due; while they come it is nothing."""
+    assert InboundStream(5 * MS).silent_ns(3005 * MS) == 3000 * MS
+    stream = stream_of(50)
+    assert stream.silent_ns(50 * 20 * MS - 1) == 0
+    assert stream.silent_ns(50 * 20 * MS + 1500 * MS) == 1500 * MS
+
+
 def test_silence_on_purpose_is_no_gap() -> None:
     """A phone that leaves out silence goes on with its sequence numbers (RFC 3551 section 4.1)."""
     stream = stream_of(2)

@@ -20,6 +20,7 @@ from supervisor.api.doorkeeper import Doorkeeper
 from supervisor.api.rate_limit import Rate
 from supervisor.api.server import Answers, HttpApi
 from supervisor.calls.names import new_sid
+from supervisor.console.routes import ConsoleRoutes
 from supervisor.phone.phone_call import (
     CallOrder,
     CallQuery,
@@ -137,16 +138,20 @@ class RestRig:
         keys_path: str = "",
         requests: Rate = PLENTY,
         calls: bool = True,
+        console: ConsoleRoutes | None = None,
     ) -> None:
         self.calls = CallsInMemory()
         self.restarted: list[int] = []
+        self.draining = False
         self.audit = AuditLog(audit_path) if audit_path else None
         self.api = HttpApi(
             Answers(
                 health=lambda: {"status": "ok", "workers": []},
                 registry=CollectorRegistry(),
                 restart_worker=self._restart,
+                drain=self._drain,
                 calls=self.calls if calls else None,
+                console=console,
             ),
             Doorkeeper(DoorSettings(CREDENTIALS, keys_path, requests)),
             self.audit,
@@ -178,6 +183,11 @@ class RestRig:
         all_headers = {**given, **(headers or {})}
         async with self._session.request(method, url, data=data, headers=all_headers) as answer:
             return Answer(answer.status, dict(answer.headers), await answer.read())
+
+    def _drain(self, on: bool) -> None:
+        if self.draining == on:
+            raise CallRejected(409, 409, "it is so already")
+        self.draining = on
 
     async def _restart(self, worker: int) -> None:
         if worker > 1:

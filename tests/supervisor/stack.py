@@ -200,9 +200,14 @@ class RunningStack(Stack):
         state: dict[str, Any] = json.loads(answer[1])
         return state
 
+    @property
+    def http_base(self) -> str:
+        """Where the supervisor's HTTP is."""
+        return f"http://127.0.0.1:{self.environment['HTTP_PORT']}"
+
     def http(self, method: str, path: str, token: str = API_TOKEN) -> tuple[int, str]:
         """Ask the supervisor by HTTP; status and body."""
-        url = f"http://127.0.0.1:{self.environment['HTTP_PORT']}{path}"
+        url = f"{self.http_base}{path}"
         headers = {"Authorization": f"Bearer {token}"}
         return _ask(urllib.request.Request(url, method=method, headers=headers))
 

@@ -1,6 +1,7 @@
 """Operators' commands, and what a supervisor makes of keys and an audit log."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,3 +95,50 @@ async def test_the_audit_log_of_a_supervisor(stack: RunningStack) -> None:
         ("api-token", "worker.restart", "done"),
     ]
     assert command("audit-verify", str(path))[0] == 0
+
+
+async def test_drain_by_command(stack: RunningStack) -> None:
+    """No new calls until it is undone; those that are up go on. SIGKILL forgets it."""
+    async with stack.calling() as call:
+        assert await stack.command("drain") == 0
+        assert stack.health()["status"] == "draining"
+        await stack.check_refused()
+        await stack.until_audio(call)
+        assert await stack.command("undrain") == 0
+        assert stack.health()["status"] == "ok"
+        async with stack.calling():
+            await stack.until_up(calls=2)
+        assert await stack.command("drain") == 0
+        await stack.restart_supervisor()
+        assert stack.health()["status"] == "ok"
+        await stack.until_audio(call)
+    await stack.until_idle()
+
+
+async def test_scripts_take_nobody_while_draining(tmp_path: Path) -> None:
+    """The dialplan's fallback has callers whose number has a script, as all others."""
+    routes = tmp_path / "routes.json"
+    (tmp_path / "a.xml").write_text("<Response><Pause length='600'/></Response>")
+    routes.write_text(json.dumps({"*": {"twiml_file": "a.xml"}}))
+    with RunningStack(settings={"INBOUND_SCRIPTS": str(routes)}) as stack:
+        assert stack.http("POST", "/drain")[0] == 200
+        await stack.check_refused()
+        assert {event["reason"] for event in stack.events("call_refused")} == {"draining"}
+        assert stack.events("phone_call") == []  # no script was begun
+        refused = 'ots_calls_refused_total{reason="draining"} 1.0'
+        assert refused in stack.http("GET", "/metrics")[1]
+        assert stack.http("DELETE", "/drain")[0] == 200
+
+
+async def test_no_drain_at_the_end(stack: RunningStack) -> None:
+    """What SIGTERM has begun can't be taken back."""
+    stack.environment["DRAIN_SECONDS"] = "60"
+    await stack.restart_supervisor()
+    async with stack.calling():
+        await stack.until_up()
+        stack.supervisor.send(signal.SIGTERM)
+        await stack.until(lambda: stack.health()["status"] == "draining", "draining")
+        status, body = stack.http("DELETE", "/drain")
+        assert status == 409
+        assert "about to end" in body
+    assert await stack.exit_code() == 0

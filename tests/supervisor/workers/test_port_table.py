@@ -123,6 +123,19 @@ def test_slices_are_disjoint_and_complete(start: int, ports: int, workers: int) 
 # A supervisor that is started again finds the memory as it was
 
 
+def test_cells(table: PortTable) -> None:
+    """A slice in pieces: how many ports of each are leased, and how many are at rest."""
+    assert table.cells(1, 100) == [(0, 0)] * 4
+    leased = [table.lease(1, f"CA{n}", T0) for n in range(3)]
+    assert leased == [20_004, 20_005, 20_006]
+    table.release(20_004, T0)
+    assert table.cells(1, 100) == [(0, 1), (1, 0), (1, 0), (0, 0)]
+    assert table.cells(1, 2) == [(1, 1), (1, 0)]
+    assert table.cells(1, 3) == [(1, 1), (1, 0)]
+    assert table.cells(1, 1) == [(2, 1)]
+    assert table.cells(0, 2) == [(0, 0)] * 2
+
+
 @pytest.fixture
 def restarted(table: PortTable, layout: PortLayout) -> Callable[[int], PortTable]:
     """Used: 20000 rests since T0, 20001 and 20004 are leased; makes a new table of that memory."""
