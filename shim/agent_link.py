@@ -8,6 +8,7 @@ plays fills its own buffers instead of ours.
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
@@ -61,6 +62,7 @@ class AgentLink(picows.WSListener):
         self._failure = ""
         self._closing = False
         self._gone = asyncio.Event()
+        self._ending: asyncio.Task[None] | None = None
         self.reading = True
         self.writable = False
         self.send: Callable[[bytes], None] = _drop
@@ -103,9 +105,13 @@ class AgentLink(picows.WSListener):
         self._closing = True
 
     def on_protocol_error(self) -> None:
-        """picows closes the connection in a moment; what still comes is not taken."""
+        """picows closes the connection in a moment; what still comes is not taken.
+
+        It has told of the error already, and wants it taken from `wait_disconnected`, too.
+        """
         if transport := self._live():
             transport.underlying_transport.pause_reading()
+            self._ending = asyncio.create_task(_disconnected(transport))
 
     def _live(self) -> picows.WSTransport | None:
         """The connection, if there is one that is not broken."""
@@ -212,6 +218,12 @@ class AgentLink(picows.WSListener):
         """Disconnect when all is sent, or without that: the peer may not read any more."""
         transport.disconnect()
         asyncio.get_running_loop().call_later(CLOSE_WAIT_S, transport.disconnect, False)
+
+
+async def _disconnected(transport: picows.WSTransport) -> None:
+    """Wait for the end of a connection that has failed, however it failed."""
+    with suppress(picows.WSError):
+        await transport.wait_disconnected()
 
 
 def _drop(message: bytes) -> None:
