@@ -46,10 +46,11 @@ def ends_in_the_dialplan(record: CallRecord, since_ns: int = 0) -> bool:
 
 async def test_audio_while_the_supervisor_is_dead(stack: RunningStack) -> None:
     """Row 6: not a frame is missing towards Asterisk; adopted within 3 s; no orphans."""
-    ports = range(int(stack.environment["RTP_PORT_START"]), 22_000)
-    with RtpTap(ports) as tap:
+    with RtpTap(range(int(stack.environment["RTP_PORT_START"]), 22_000)) as tap:
         calling = asyncio.create_task(callers.place(stack.sip_uri, CALLS, 6.0, 20.0))
         await stack.until_up(CALLS)
+        ports = [line["port"] for line in stack.events("call_placed")]
+        await stack.until(lambda: all(tap.streams(ports)), "a call in its set-up is not adopted")
         began = time.monotonic()
         stack.supervisor.kill()
         stack.supervisor.start(stack.environment)
@@ -58,7 +59,7 @@ async def test_audio_while_the_supervisor_is_dead(stack: RunningStack) -> None:
         await stack.until(stack.is_ok, "connected to Asterisk")
         records = await calling
     assert callers.wrong(records) == []
-    streams = tap.streams(line["port"] for line in stack.events("call_placed"))
+    streams = tap.streams(ports)
     assert len(streams) == CALLS
     assert [broken for stream in streams for broken in wire.breaks(stream)] == []
     # A busy machine may hold a worker up for a moment; without a supervisor it would be seconds.
