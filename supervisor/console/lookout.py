@@ -111,7 +111,7 @@ class Lookout:
         )
 
     def _recent(self, figures: CallFigures) -> Recent:
-        """Against what was told five to ten seconds ago; a new worker counts from 0."""
+        """Against what was told five to ten seconds ago; after a death some may be missing."""
         now = figures.stats
         before = self._before[max(0, len(self._before) - 2)][1].get(figures.call_sid)
         if before is None or before.stats.frames_in > now.frames_in:
