@@ -94,7 +94,7 @@ async def test_by_keyboard_only(stack: RunningStack, running: Browser) -> None:
             assert await call.answered()
         await expect(page.rows).to_have_count(3)
         await keyboard.press("/")
-        await keyboard.type("81")
+        await keyboard.type("• 81")  # "81" alone may be in a CallSid
         await expect(page.rows).to_have_count(1)
         await keyboard.press("Escape")
         await expect(page.rows.first).to_be_focused()
