@@ -2,18 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from msgspec import Struct
 
 from shim.control import CallFigures, WorkerTotals
-from supervisor.calls.measures import POOR_MOS
+from supervisor.calls.measures import is_poor
 from supervisor.calls.state import Call, Phase, Presence
 from supervisor.workers.port_table import PortTable
 from supervisor.workers.slot import WorkerSlot
-
-JUDGED_AFTER_FRAMES: Final = 250
-"""The quality of a call's first 5 s says little."""
 
 
 class WorkerFigures(Struct, frozen=True):
@@ -64,11 +61,6 @@ def worker_figures(
         )
         for slot in slots
     ]
-
-
-def is_poor(call: CallFigures) -> bool:
-    """Whether a call has been hard to understand so far."""
-    return call.stats.frames_in >= JUDGED_AFTER_FRAMES and call.quality.mos < POOR_MOS
 
 
 def node_status(workers: list[WorkerFigures], *, connected: bool, draining: bool) -> str:

@@ -24,7 +24,7 @@ from typing import Any, Final
 import pytest
 import structlog
 
-from shim.log_setup import hide_numbers
+from shim.log_hooks import hide_numbers
 from tests.phi_search import DIGITS, WORDS, Found, Place, Search, not_by_design, numbers_in
 
 CHECKOUT: Final = Path(__file__).parents[1]

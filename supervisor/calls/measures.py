@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from shim.control import CallFigures
 from shim.histogram import CONNECT_BOUNDS_MS, Histogram
 from supervisor.calls.state import Call
 
@@ -16,6 +17,8 @@ FIRST_AUDIO_BOUNDS_MS: Final = (50, 100, 200, 300, 500, 750, 1000, 1500, 2000, 3
 MOS_BOUNDS: Final = (1.5, 2.0, 2.5, 3.0, 3.3, 3.6, 3.8, 4.0, 4.2, 4.3, 4.5)
 POOR_MOS: Final = 3.6
 """Below it many listeners are dissatisfied (ITU-T G.107 annex B, table B.1: R below 70)."""
+JUDGED_AFTER_FRAMES: Final = 250
+"""The quality of a call's first 5 s says little."""
 STEPS: Final = ("bridge", "media", "join_caller", "join_media")
 
 OUTCOMES: Final = {
@@ -31,6 +34,16 @@ OUTCOMES: Final = {
 }
 """By how the reason of a call's end begins."""
 OUTCOME_NAMES: Final = tuple(dict.fromkeys([*OUTCOMES.values(), "abandoned", "other"]))
+
+
+def can_be_judged(call: CallFigures) -> bool:
+    """Whether there is enough of a call to say how it is."""
+    return call.stats.frames_in >= JUDGED_AFTER_FRAMES
+
+
+def is_poor(call: CallFigures) -> bool:
+    """Whether a call has been hard to understand so far."""
+    return can_be_judged(call) and call.quality.mos < POOR_MOS
 
 
 def outcome(call: Call) -> str:

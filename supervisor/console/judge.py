@@ -10,13 +10,11 @@ from typing import Final
 from msgspec import Struct
 
 from shim.control import CallFigures
-from supervisor.calls.measures import POOR_MOS
+from supervisor.calls.measures import can_be_judged, is_poor
 from supervisor.calls.state import Phase
 from supervisor.console.seen import CallSeen, NodeSeen, WorkerSeen
 from supervisor.workers.admission import LATE_LIMIT
 
-JUDGED_AFTER_PACKETS: Final = 250
-"""The quality of a call's first 5 s says little."""
 JITTER_MS: Final = (20.0, 30.0)
 """The time of one packet, and half as much again: `shim.call_quality` reckons with a listener's
 buffer of twice that, and 60 ms are more than many phones begin with."""
@@ -92,16 +90,15 @@ def _heard(call: CallSeen) -> list[Finding]:
     """How the caller's voice arrives, and whether ours gets away."""
     assert call.figures is not None
     figures, found = call.figures, []
-    settled = figures.stats.frames_in >= JUDGED_AFTER_PACKETS
     if level := _level(figures.silent_ms, SILENT_MS):
         found.append(Finding(level, f"caller not heard for {figures.silent_ms / 1000:.0f} s"))
     if (level := _level(call.recent.loss_share, LOSS_SHARE)) and call.recent.lost > 1:
         found.append(Finding(level, f"loss {100 * call.recent.loss_share:.1f} %"))
     if (level := _level(call.recent.late_share, LOSS_SHARE)) and call.recent.late > 1:
         found.append(Finding(level, f"packets late {100 * call.recent.late_share:.0f} %"))
-    if settled and (level := _level(figures.jitter_now_ms, JITTER_MS)):
+    if can_be_judged(figures) and (level := _level(figures.jitter_now_ms, JITTER_MS)):
         found.append(Finding(level, f"jitter {figures.jitter_now_ms:.0f} ms"))
-    if settled and figures.quality.mos < POOR_MOS:
+    if is_poor(figures):
         found.append(Finding(Level.SEVERE, f"MOS {figures.quality.mos:.1f}"))
     if call.recent.send_errors > 0:
         text = f"{call.recent.send_errors} packets could not be sent"

@@ -186,18 +186,16 @@ class AllPhoneCalls:
     async def end_all(self, reason: str) -> None:
         """End all calls; callers go on in the dialplan."""
         await self._runs.close()
-        for record in list(self._board.records.values()):
-            call = record.call
-            if call.status.is_final or call.direction is Direction.OUTBOUND_DIAL:
-                continue
+        for record in self.in_progress():
+            if record.call.status.is_final or record.call.direction is Direction.OUTBOUND_DIAL:
+                continue  # it has ended with another, or will
             await self._end_one(record, reason)
 
     async def abandon(self) -> None:
         """Let go of all calls without a word to Asterisk: another supervisor has them."""
         await self._runs.close()
-        for record in list(self._board.records.values()):
-            if not record.call.status.is_final:
-                self._board.forget(record.sid)
+        for record in self.in_progress():
+            self._board.forget(record.sid)
 
     async def wait_idle(self, seconds: float) -> None:
         """Wait until no call is left, or the time is over."""
@@ -226,21 +224,21 @@ class AllPhoneCalls:
             on_end = OnEnd.CONTINUE if inbound else OnEnd.HANG_UP
             self._control.end(record.sid, reason, on_end)
         else:
-            await self._let_go(record, inbound=inbound)
-        for leg in list(self._board.records.values()):
+            await self._let_go(record.call, inbound=inbound)
+        for leg in self.in_progress():
             if leg.call.parent_sid == record.sid and not leg.call.status.is_final:
                 await self._board.drop_leg(leg)
         answered = record.call.status is CallStatus.IN_PROGRESS
         self._board.progress(record, CallStatus.COMPLETED if answered else CallStatus.CANCELED)
 
-    async def _let_go(self, record: PhoneRecord, *, inbound: bool) -> None:
+    async def _let_go(self, call: PhoneCall, *, inbound: bool) -> None:
         try:
             if inbound:
-                await self._board.ari.continue_in_dialplan(record.call.channel_id)
+                await self._board.ari.continue_in_dialplan(call.channel_id)
             else:
-                await self._board.ari.delete_channel(record.call.channel_id)
+                await self._board.ari.delete_channel(call.channel_id)
         except AriError as error:
-            log.info("caller_left", call_id=record.sid, reason=str(error))
+            log.info("caller_left", call_id=call.sid, reason=str(error))
 
     async def _turn_away(self, call: PhoneCall) -> None:
         """No script for this caller: the dialplan's fallback has them."""
@@ -248,9 +246,7 @@ class AllPhoneCalls:
         self._control.streams.measures.refused["draining"] += 1
         self._turning_away.add(call.channel_id)
         try:
-            await self._board.ari.continue_in_dialplan(call.channel_id)
-        except AriError as error:
-            log.info("caller_left", call_id=call.sid, reason=str(error))
+            await self._let_go(call, inbound=True)
         finally:
             self._turning_away.discard(call.channel_id)
 

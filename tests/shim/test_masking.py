@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shim import masking
-from shim.log_setup import hide_numbers
+from shim.log_hooks import hide_numbers
 
 CHECKOUT = Path(__file__).parents[2]
 

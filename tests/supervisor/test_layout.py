@@ -185,6 +185,7 @@ LAYERS = {
         "shim.recording_settings",
     },
     "shim.link_opener": {"shim.agent_link"},
+    "shim.log_setup": {"shim.log_hooks"},
     "shim.media_clock": {"shim.timer_fd"},
     "shim.worker_figures": {"shim.call_session"},
     "supervisor.ari.calls": {"supervisor.ari.rest"},
@@ -217,6 +218,7 @@ LAYERS = {
     "supervisor.traces.tracing": {"supervisor.traces.export"},
     "supervisor.workers.pool": {"supervisor.workers.control_server", "supervisor.workers.slot"},
     "supervisor.workers.slot": {"supervisor.workers.control_server"},
+    "voice_agent.log_setup": {"voice_agent.log_hooks"},
     "voice_agent.transfer": {"voice_agent.tools"},
 }
 """Every other edge knows no edge but those that it is built on."""

@@ -5,10 +5,10 @@ from prometheus_client import generate_latest
 from shim.control import CallFigures, CallQuality, CallStats, WorkerTotals
 from shim.histogram import Histogram
 from supervisor.ari.connection import AriCounters
-from supervisor.calls.measures import CallMeasures, StreamMeasures
+from supervisor.calls.measures import CallMeasures, StreamMeasures, is_poor
 from supervisor.metric_families import by_label, histogram
 from supervisor.metrics import Figures, make_registry, version
-from supervisor.status import WorkerFigures, is_poor
+from supervisor.status import WorkerFigures
 
 
 def figures(*workers: WorkerFigures) -> Figures:
